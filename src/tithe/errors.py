@@ -1,0 +1,23 @@
+"""All exceptions of Tithe; each also derives from the built-in that a caller would expect."""
+
+__all__ = ["CorruptFileError", "DataUnavailableError", "InvalidDTypeError", "InvalidValueError", "TitheError"]
+
+
+class TitheError(Exception):
+    """The common base: ``except TitheError`` catches whatever Tithe itself reports."""
+
+
+class InvalidValueError(TitheError, ValueError):
+    """An argument has the right type and a value that cannot be used; the message says what can."""
+
+
+class InvalidDTypeError(TitheError, TypeError):
+    """An argument is of a type or dtype that cannot be used; the message says which can."""
+
+
+class CorruptFileError(TitheError, ValueError):
+    """A file is not what it should be: truncated, of a foreign format, or its checksum differs."""
+
+
+class DataUnavailableError(TitheError, RuntimeError):
+    """A data set is in none of the places where it is looked for, and could not be fetched."""

@@ -1,6 +1,13 @@
 """All exceptions of Tithe; each also derives from the built-in that a caller would expect."""
 
-__all__ = ["CorruptFileError", "DataUnavailableError", "InvalidDTypeError", "InvalidValueError", "TitheError"]
+__all__ = [
+    "CorruptFileError",
+    "DataUnavailableError",
+    "InvalidDTypeError",
+    "InvalidStateError",
+    "InvalidValueError",
+    "TitheError",
+]
 
 
 class TitheError(Exception):
@@ -13,6 +20,10 @@ class InvalidValueError(TitheError, ValueError):
 
 class InvalidDTypeError(TitheError, TypeError):
     """An argument is of a type or dtype that cannot be used; the message says which can."""
+
+
+class InvalidStateError(TitheError, RuntimeError):
+    """An object cannot do this now: it has not been started, or is closed, or is in use; the message says which."""
 
 
 class CorruptFileError(TitheError, ValueError):

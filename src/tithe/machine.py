@@ -35,7 +35,7 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def describe() -> dict[str, Any]:
-    """This machine as plain JSON types: processor, cores, threads, int8 and bf16 units, software, and GPU if any.
+    """The machine as plain JSON types: processor, cores, threads, int8 and bf16 units, software, and GPU if any.
 
     >>> sorted(describe())[:3]
     ['bf16_units', 'cores', 'gpu']

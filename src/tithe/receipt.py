@@ -59,7 +59,7 @@ class Cost:
         return self if other == 0 else NotImplemented  # so that sum(costs) works
 
     def to_dict(self) -> dict[str, Any]:
-        """This cost as plain JSON types; ``from_dict`` reads it back."""
+        """The cost as plain JSON types; ``from_dict`` reads it back."""
         return {**{unit: getattr(self, unit) for unit in UNITS}, "estimated": list(self.estimated)}
 
     @classmethod
@@ -109,7 +109,7 @@ class Bound:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """This bound as plain JSON types; ``from_dict`` reads it back."""
+        """The bound as plain JSON types; ``from_dict`` reads it back."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
@@ -131,7 +131,7 @@ class Attempt:
     upper: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """This attempt as plain JSON types."""
+        """The attempt as plain JSON types."""
         return {"method": self.method, "reason": self.reason, "upper": self.upper}
 
 
@@ -201,7 +201,7 @@ class Receipt:
         return replace(self, spent=spent, plain=plain)
 
     def to_dict(self) -> dict[str, Any]:
-        """This receipt as plain JSON types, with stable keys; ``from_dict`` reads it back."""
+        """The receipt as plain JSON types, with stable keys; ``from_dict`` reads it back."""
         return {
             "method": self.method,
             "spent": self.spent.to_dict(),
@@ -215,6 +215,8 @@ class Receipt:
         """The receipt that ``to_dict`` wrote; an unknown key raises ``InvalidValueError``."""
         _known_keys(cls, data)
         bound = data.get("bound")
+        for attempt in data.get("tried", ()):
+            _known_keys(Attempt, attempt)
         return cls(
             method=data["method"],
             spent=Cost.from_dict(data["spent"]),
@@ -258,8 +260,10 @@ def _known_keys(cls: type, data: Mapping[str, Any]) -> None:
 def _join_methods(a: str, b: str) -> str:
     counts: dict[str, int] = {}
     for part in (*a.split(" + "), *b.split(" + ")):
-        name, _, times = part.partition(" ×")
-        counts[name] = counts.get(name, 0) + int(times or 1)
+        name, _, times = part.rpartition(" ×")
+        if not name or not times.isdecimal():
+            name, times = part, "1"
+        counts[name] = counts.get(name, 0) + int(times)
     return " + ".join(name if n == 1 else f"{name} ×{n}" for name, n in counts.items())
 
 
@@ -279,12 +283,13 @@ def _figure(unit: str, value: float | None, estimated: bool) -> str:
 def _si(value: float) -> str:
     size = abs(value)
     for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
-        if size >= scale:
+        if size >= 0.9995 * scale:  # what rounds to 1000 takes the next prefix
             return f"{value / scale:.3g} {prefix}"
     return f"{value:.3g} "
 
 
 def _line(label: str, text: str) -> str:
+    text = " ".join(text.split())  # a line break in a reason must not add a line
     room = _WIDTH - len(label) - 2
     if len(text) > room:
         text = text[: room - 1] + "…"

@@ -1,0 +1,202 @@
+"""The command line: thin; what it does lives in the packages below, and loads when a command needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+from tithe import __version__
+from tithe.errors import TitheError
+
+if TYPE_CHECKING:
+    from tithe.audit import Claim, Mode, Report
+
+__all__ = ["app", "main"]
+
+app = App(name="tithe", version=__version__, help="Pay a tenth of the compute, and get a receipt.")
+_STYLES = {"holds": "bold green", "holds if": "bold yellow", "fails": "bold red", "unmeasured": "dim"}
+_out = Console(highlight=False)
+_err = Console(stderr=True, highlight=False)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+
+    Returns:
+        The exit code: 0, 1 for an error, 2 for a usage error, 130 for an interruption.
+
+    >>> main(["--version"])
+    0.1.0
+    0
+    """
+    try:
+        code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        _complain(str(error))
+        return 2
+    except (TitheError, OSError) as error:
+        _complain(str(error))
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+@app.command
+def audit(
+    *ids: str,
+    full: Annotated[bool, Parameter(name="--full", negative="--quick")] = False,
+    device: Literal["cpu", "cuda"] = "cpu",
+    out: Path = Path("audit"),
+    seed: int = 0,
+    list_: Annotated[bool, Parameter(name="--list", negative=())] = False,
+) -> int:
+    """Measure the claims of the sources and print the verdicts.
+
+    Parameters
+    ----------
+    ids
+        The claims to measure, such as M2; all by default.
+    full
+        As long as it takes, or (the default) quick: within a few minutes on two cores.
+    device
+        Where to measure.
+    out
+        The folder for report.json and report.html.
+    seed
+        Of all that is random.
+    list_
+        List the claims and measure nothing.
+    """
+    import tithe.audit as package
+
+    try:
+        claims = package.select(package.discover(), ids)
+    except package.UnknownClaimError as error:
+        _complain(str(error))
+        return 2
+    if list_:
+        _print_rows(["claim", "what", "claimed", "quick"], [_listed(claim) for claim in claims])
+        return 0
+    report = _audit_with_progress(claims, "full" if full else "quick", device, out, seed)
+    _print_verdicts(report)
+    _out.print(f"\nThe report: {out / 'report.html'}", soft_wrap=True, markup=False)
+    return report.exit_code
+
+
+@app.command
+def data(*names: str) -> None:
+    """List the data sets, or describe some of them.
+
+    Parameters
+    ----------
+    names
+        The sets to describe in full; without any, all are listed.
+    """
+    import tithe.data as package
+
+    if names:
+        _out.print("\n\n".join(str(package.describe(name)) for name in names), markup=False, soft_wrap=True)
+        return
+    lexica = package.names("lexicon")
+    rows = []
+    for name in (name for name in package.names() if name not in lexica):
+        entry = package.describe(name)
+        there = (
+            "comes with Tithe" if entry.embedded else "on this machine" if package.available(name) else "not fetched"
+        )
+        rows.append([name, entry.contents, there])
+    there = f"{sum(map(package.available, lexica))} on this machine"
+    rows.append(
+        ["lexicon:…", f"words and phonemes of {len(lexica)} languages, from {lexica[0]} to {lexica[-1]}", there]
+    )
+    _print_rows(["name", "what", "where"], rows)
+
+
+@app.command
+def machine() -> None:
+    """Describe this machine as reports name it."""
+    from tithe.machine import describe
+
+    _print_rows(["", ""], [[key.replace("_", " "), _plain(value)] for key, value in describe().items()])
+
+
+def _audit_with_progress(claims: Sequence[Claim], mode: Mode, device: str, out: Path, seed: int) -> Report:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    import tithe.audit as package
+
+    columns = (
+        TextColumn("{task.fields[claim]:>4}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=_err, transient=True) as progress:
+        task = progress.add_task("starts", total=float(len(claims)), claim="")
+        place = {claim.id: index for index, claim in enumerate(claims)}
+
+        def watch(event: package.Event) -> None:
+            progress.update(task, completed=place[event.claim] + event.done, description=event.what, claim=event.claim)
+            if event.result is not None and not _err.is_terminal:
+                _err.print(f"{event.claim}: {event.what}", markup=False)
+
+        return package.audit(claims, out, mode=mode, device=device, seed=seed, watch=watch)
+
+
+def _print_verdicts(report: Report) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("claim", "verdict", "what was found"):
+        table.add_column(heading, overflow="fold")
+    for result in report.results:
+        verdict = result.finding.verdict
+        table.add_row(result.claim.id, f"[{_STYLES[verdict]}]{verdict}[/]", _escaped(result.finding.summary))
+    _out.print(table)
+    for result in report.results:
+        if result.error is not None:
+            _err.print(f"\n{result.claim.id} raised:\n{result.error}", markup=False, soft_wrap=True)
+
+
+def _listed(claim: Claim) -> list[str]:
+    return [claim.id, claim.title, claim.claimed, f"{claim.budget:g} s"]
+
+
+def _print_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_header=any(headings))
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*map(_escaped, row))
+    _out.print(table)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _complain(message: str) -> None:
+    _err.print(f"[bold red]error:[/] {_escaped(message)}", soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

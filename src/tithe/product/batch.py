@@ -1,0 +1,69 @@
+"""From batches to two-dimensional products: rows that share a right operand are one product, other items are several."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tithe.product.operands import Shape
+from tithe.product.pair import Pair
+from tithe.product.planner import Outcome, multiply_at_ratio, multiply_by, multiply_within
+from tithe.product.probing import LADDER, Probing
+from tithe.product.rates import Rates
+from tithe.product.request import Request
+
+__all__ = ["multiply"]
+
+_FEW = 4  # probes where more would eat up the ratio
+
+
+def multiply(
+    A: Tensor, B: Tensor, shape: Shape, request: Request, known: Rates, generator: torch.Generator | None
+) -> tuple[Tensor, list[Outcome]]:
+    """The product (..., m, n) and one outcome for each two-dimensional product that it took.
+
+    The failure probability is shared by the items of the batch. ``generator`` only seeds two others, one for
+    estimators and one for the probes that judge them, so neither sees the other's numbers.
+    """
+    drawing, judging = (_child(generator, A.device) for _ in range(2))
+    failure = 1 - request.confidence
+    if B.dim() == 2 or B.shape[:-2].numel() == 1:  # one right operand for all: items are groups of rows
+        rows = A.expand(*shape.lead, shape.m, shape.k).reshape(-1, shape.k)
+        outcome = _one(Pair(rows, B.reshape(shape.k, shape.n)), shape.batch, request, failure, known, drawing, judging)
+        return outcome.product.view(shape.output), [outcome]
+    left, right = shape.items(A, B)
+    outcomes = [
+        _one(Pair(left(i), right(i)), 1, request, failure / shape.batch, known, drawing, judging)
+        for i in range(shape.batch)
+    ]
+    return torch.stack([outcome.product for outcome in outcomes]).view(shape.output), outcomes
+
+
+def _one(
+    pair: Pair,
+    groups: int,
+    request: Request,
+    failure: float,
+    known: Rates,
+    drawing: torch.Generator,
+    judging: torch.Generator,
+) -> Outcome:
+    if not request.auto:
+        probing = Probing(pair, groups, judging)
+        return multiply_by(probing, request.estimator(known.fastest_kind), request.tol, failure, drawing)
+    if request.ratio is None:
+        assert request.tol is not None
+        return multiply_within(Probing(pair, groups, judging), request.tol, failure, known, drawing)
+    entries = pair.area + pair.m * pair.n
+    probes = LADDER[0] if LADDER[0] * entries <= request.ratio / 3 * pair.cube else _FEW
+    return multiply_at_ratio(Probing(pair, groups, judging, probes), request.ratio, request.tol, failure, drawing)
+
+
+def _child(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    child = torch.Generator(device)
+    if generator is None:
+        child.seed()
+    else:
+        seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+        child.manual_seed(int(seed))
+    return child

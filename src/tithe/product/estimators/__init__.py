@@ -1,0 +1,27 @@
+"""Estimators: small immutable classes, each one way to multiply. They compose: ``Centred(Truncated(0.5, Reduced("int8")))``."""
+
+from tithe.product.estimators.centred import Centred
+from tithe.product.estimators.exact import Exact
+from tithe.product.estimators.mean_field import MeanField
+from tithe.product.estimators.names import METHODS, from_name
+from tithe.product.estimators.protocol import Approximation, Estimator, Look, Work, flops
+from tithe.product.estimators.reduced import KINDS, Reduced
+from tithe.product.estimators.sampled import Sampled
+from tithe.product.estimators.truncated import Truncated
+
+__all__ = [
+    "KINDS",
+    "METHODS",
+    "Approximation",
+    "Centred",
+    "Estimator",
+    "Exact",
+    "Look",
+    "MeanField",
+    "Reduced",
+    "Sampled",
+    "Truncated",
+    "Work",
+    "flops",
+    "from_name",
+]

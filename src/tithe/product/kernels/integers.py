@@ -1,0 +1,36 @@
+"""int8 products with row and column scales, summed exactly in int32."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tithe.product.kernels.passes import quantise_lines, rescale
+from tithe.product.pair import Pair, RankOne
+
+__all__ = ["LEVEL", "multiply", "sums"]
+
+LEVEL = 127  # largest magnitude of a quantised entry
+
+
+def multiply(pair: Pair, plus: RankOne | None = None) -> Tensor:
+    """The product of the (shifted) pair with entries rounded to int8, plus a rank-one matrix; float32 (m, n), O(mkn).
+
+    Each row of A and column of B has its own scale, so that its largest entry becomes ``LEVEL``.
+    """
+    row_scale, column_scale = (pair.left_reach / LEVEL).float(), (pair.right_reach / LEVEL).float()
+    left = quantise_lines(pair.A, None if pair.a is None else pair.a.float(), row_scale)
+    right = quantise_lines(pair.B.T, None if pair.b is None else pair.b.float(), column_scale).T
+    extra = None if plus is None else (plus.u.float(), plus.v.float())
+    return rescale(sums(left, right), row_scale, column_scale, extra)
+
+
+def sums(left: Tensor, right: Tensor) -> Tensor:
+    """The int32 product of two int8 matrices, (m, k) and (k, n); exact as long as k·LEVEL² fits, k < 133,000."""
+    if left.device.type != "cuda":
+        return torch._int_mm(left, right)
+    m, n = left.shape[0], right.shape[1]  # tensor cores want more than 16 rows and multiples of 8
+    left = F.pad(left, (0, -left.shape[1] % 8, 0, max(0, 17 - m)))
+    right = F.pad(right, (0, -n % 8, 0, -right.shape[0] % 8))
+    return torch._int_mm(left, right)[:m, :n]

@@ -1,0 +1,126 @@
+"""The O(n²) passes around an int8 product, each reading its matrix once: quantising lines, rescaling the sums.
+
+Numba on contiguous float32 CPU tensors, plain torch on everything else, with the same bits. Rows are split over a few
+threads; the kernels hold no lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+
+__all__ = ["over_rows", "quantise_lines", "rescale"]
+
+_SPLIT = 1 << 18  # elements a thread should have before it is worth starting
+
+
+def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
+    """``rint((X − shift)/scale)`` as int8, line by line.
+
+    Args:
+        X: shape (lines, length), floating point.
+        shift: what each line loses first, float32 (lines,), or ``None``.
+        scale: float32 (lines,); 0 (a constant line) gives zeros. The caller sees to it that the result fits.
+
+    Returns:
+        int8 (lines, length), in the memory order of ``X`` if that is a contiguous matrix or its transpose. O(size).
+
+    >>> quantise_lines(torch.tensor([[1.0, -2.0]]), None, torch.tensor([0.5]))
+    tensor([[ 2, -4]], dtype=torch.int8)
+    """
+    inverse = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
+    shift = torch.zeros_like(scale) if shift is None else shift
+    if not _numba_can(X):
+        return ((X.float() - shift[:, None]) * inverse[:, None]).round_().to(torch.int8)
+    by_rows = X.is_contiguous()
+    source = X if by_rows else X.T
+    out = torch.empty(source.shape, dtype=torch.int8)
+    kernel = _quantise_rows if by_rows else _quantise_columns
+    over_rows(kernel, len(source), X.numel(), source.numpy(), shift.numpy(), inverse.numpy(), out.numpy())
+    return out if by_rows else out.T
+
+
+def rescale(
+    sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
+    """``sums·row_scale·column_scale + u vᵀ`` as float32, written over the memory of ``sums`` where it can be.
+
+    Args:
+        sums: int32 (m, n); not to be used afterwards.
+        row_scale, column_scale: float32 (m,) and (n,).
+        plus: the vectors u (m,) and v (n,), float32, of a rank-one matrix to be added.
+
+    O(mn).
+
+    >>> rescale(torch.tensor([[6]], dtype=torch.int32), torch.tensor([0.5]), torch.tensor([2.0]))
+    tensor([[6.]])
+    """
+    if not (sums.device.type == "cpu" and sums.is_contiguous()):
+        out = sums.float().mul_(row_scale[:, None]).mul_(column_scale)
+        return out if plus is None else out.add_(plus[0][:, None] * plus[1])
+    out = sums.view(torch.float32)
+    u, v = plus if plus is not None else (row_scale, column_scale)
+    over_rows(
+        _rescale, len(sums), sums.numel(),
+        sums.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None, out.numpy(),
+    )  # fmt: skip
+    return out
+
+
+def over_rows(kernel: Callable[..., None], rows: int, elements: int, *arrays: Any) -> None:
+    """Call ``kernel(first, last, *arrays)`` on ranges of rows that cover all of them, on torch's number of threads."""
+    threads = min(torch.get_num_threads(), max(1, elements // _SPLIT), rows)
+    edges = [rows * i // max(threads, 1) for i in range(threads + 1)]
+    if threads <= 1:
+        kernel(0, rows, *arrays)
+        return
+    pool = _pool(threads - 1)
+    others = [pool.submit(kernel, a, b, *arrays) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
+    kernel(edges[0], edges[1], *arrays)
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tithe")
+
+
+def _numba_can(X: Tensor) -> bool:
+    return X.device.type == "cpu" and X.dtype == torch.float32 and (X.is_contiguous() or X.T.is_contiguous())
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _quantise_rows(first, last, X, shift, inverse, out):  # type: ignore[no-untyped-def]
+    for i in range(first, last):
+        s = shift[i]
+        f = inverse[i]
+        for j in range(X.shape[1]):
+            out[i, j] = np.int8(np.rint((X[i, j] - s) * f))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _quantise_columns(first, last, X, shift, inverse, out):  # type: ignore[no-untyped-def]
+    for i in range(first, last):
+        for j in range(X.shape[1]):
+            out[i, j] = np.int8(np.rint((X[i, j] - shift[j]) * inverse[j]))
+
+
+@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+def _rescale(first, last, sums, row_scale, column_scale, u, v, with_rank_one, out):  # type: ignore[no-untyped-def]
+    for i in range(first, last):
+        r = row_scale[i]
+        w = u[i]
+        if with_rank_one:
+            for j in range(sums.shape[1]):
+                out[i, j] = (np.float32(sums[i, j]) * r) * column_scale[j] + w * v[j]
+        else:
+            for j in range(sums.shape[1]):
+                out[i, j] = (np.float32(sums[i, j]) * r) * column_scale[j]

@@ -1,0 +1,121 @@
+"""``matmul``: the front door of approximate products."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from tithe.product import batch
+from tithe.product.estimators import Estimator, Exact
+from tithe.product.gradients import differentiable
+from tithe.product.operands import Shape, check_operands
+from tithe.product.planner import Outcome
+from tithe.product.rates import Rates, rates
+from tithe.product.request import Request
+from tithe.receipt import Attempt, Bound, Cost, Receipt
+
+__all__ = ["matmul"]
+
+_SMALL_FLOPS = 2e7  # surely under a millisecond, on any machine
+_SMALL_SECONDS = 1e-3  # a plain product under this leaves nothing to gain
+_TOO_SMALL = (Attempt("auto", "too small to gain anything"),)
+_NOT_ASKED = (Attempt("auto", "neither tol nor ratio allows an error"),)
+
+
+def matmul(
+    A: Tensor,
+    B: Tensor,
+    *,
+    tol: float | None = None,
+    ratio: float | None = None,
+    method: str | Estimator = "auto",
+    confidence: float = 0.999,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Receipt]:
+    """Multiply, for less where that is safe: the result carries a checked error bound, or it is the plain product.
+
+    With ``tol`` the cheapest product whose relative Frobenius error ‖AB − C‖/‖AB‖ is certified to be at most ``tol``
+    (of every item of a batch); with ``ratio`` the most accurate one for that share of the multiply–adds, its
+    certificate included; with both, the latter if it keeps ``tol``, else the plain product; with neither, the plain
+    product. ``method`` names one estimator in place of the planner's choice.
+
+    Args:
+        A: left operand, shape (..., m, k): float64, float32, float16 or bfloat16, any strides, CPU or CUDA.
+        B: right operand, shape (..., k, n), of the same dtype and device; batch dimensions broadcast.
+        tol: relative error allowed, > 0.
+        ratio: share of the plain multiply–adds to spend, in (0, 1].
+        method: ``auto``, one of ``tithe.product.METHODS``, a kind such as ``int8``, whatever a receipt calls a
+            method, or an estimator.
+        confidence: probability in (0, 1) that all bounds of this call hold.
+        generator: makes random choices repeatable; it is advanced by two draws. Fresh entropy without one.
+
+    Returns:
+        The product, shape (..., m, n), of the operands' dtype, and a ``Receipt``: what was spent, what the plain
+        product costs (its seconds an estimate from this machine's measured rates), the bound, and what was tried.
+
+    Raises:
+        InvalidValueError: shapes, devices, ``tol``, ``ratio``, ``method`` or ``confidence`` that cannot be used.
+        InvalidDTypeError: operands that are not real floating-point tensors of one dtype.
+
+    Gradients are those of the plain product. A plan costs O(n²); products under a millisecond go straight to the plain
+    one. The first call on a machine measures its rates for a few seconds and keeps them in the user's cache.
+    Source: MISSION M1.
+
+    >>> A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
+    >>> C, receipt = matmul(A, B, tol=0.02)
+    >>> bool((A @ B - C).norm() <= 0.02 * (A @ B).norm())
+    True
+    """
+    start = time.perf_counter()
+    shape = check_operands(A, B)
+    request = Request(tol, ratio, method, confidence)
+    known = None
+    reasons = _plain_at_once(A, shape, request)
+    if not reasons:
+        known = rates(A.device)
+        reasons = _too_quick(A, shape, request, known)
+    if reasons or known is None:
+        return A @ B, _receipt([Outcome(A, "exact", Bound.exact(), shape.flops, reasons)], shape, A, start, known)
+    outcomes: list[Outcome] = []
+
+    def multiply(A: Tensor, B: Tensor) -> Tensor:
+        product, made = batch.multiply(A, B, shape, request, known, generator)
+        outcomes.extend(made)
+        return product
+
+    return differentiable(A, B, multiply), _receipt(outcomes, shape, A, start, known)
+
+
+def _plain_at_once(A: Tensor, shape: Shape, request: Request) -> tuple[Attempt, ...]:
+    """Why the plain product is taken without a further look; nothing where it is not."""
+    if shape.flops == 0:
+        return _TOO_SMALL
+    if not request.auto or request.ratio is not None:
+        return ()
+    if request.tol is None:
+        return _NOT_ASKED
+    return _TOO_SMALL if shape.flops <= _SMALL_FLOPS * shape.batch else ()
+
+
+def _too_quick(A: Tensor, shape: Shape, request: Request, known: Rates) -> tuple[Attempt, ...]:
+    if not request.auto or request.ratio is not None:
+        return ()
+    return _TOO_SMALL if _plain_seconds(shape, A, known) < _SMALL_SECONDS * shape.batch else ()
+
+
+def _plain_seconds(shape: Shape, A: Tensor, known: Rates) -> float:
+    cube = float(shape.m) * shape.k * shape.n
+    return shape.batch * known.seconds(Exact().work(shape.m, shape.k, shape.n, A.dtype), cube)
+
+
+def _receipt(outcomes: list[Outcome], shape: Shape, A: Tensor, start: float, known: Rates | None) -> Receipt:
+    seconds = time.perf_counter() - start if A.device.type == "cpu" else None  # others have not finished yet
+    plain = Cost(flops=shape.flops)
+    if known is not None and math.isfinite(usual := _plain_seconds(shape, A, known)):
+        plain = Cost(flops=shape.flops, seconds=usual, estimated=("seconds",))
+    spent = Cost(flops=sum(outcome.flops for outcome in outcomes), seconds=seconds)
+    first, *rest = [Receipt(o.method, spent, plain, o.bound, o.tried) for o in outcomes]
+    return sum(rest, first).with_costs(spent, plain)

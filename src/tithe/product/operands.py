@@ -1,0 +1,94 @@
+"""The two operands of a product: what is accepted, and how batches become plain two-dimensional products."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tithe.errors import InvalidDTypeError, InvalidValueError
+
+__all__ = ["DTYPES", "Shape", "check_operands"]
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a product (..., m, k) · (..., k, n): ``lead`` are the broadcast batch dimensions."""
+
+    m: int
+    k: int
+    n: int
+    lead: torch.Size
+
+    @property
+    def batch(self) -> int:
+        """Number of two-dimensional products."""
+        return self.lead.numel()
+
+    @property
+    def output(self) -> torch.Size:
+        """Shape of the product."""
+        return torch.Size((*self.lead, self.m, self.n))
+
+    @property
+    def flops(self) -> float:
+        """Operations of the plain product, a multiply–add counted as two."""
+        return 2.0 * self.batch * self.m * self.k * self.n
+
+    def items(self, A: Tensor, B: Tensor) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
+        """Two functions that give the i-th left and right operand of the batch, as views."""
+        lead = self.lead
+
+        def pick(X: Tensor) -> Callable[[int], Tensor]:
+            if X.dim() == 2:
+                return lambda i: X
+            spread = X.expand(*lead, *X.shape[-2:])
+            return lambda i: spread[tuple(int(j) for j in torch.unravel_index(torch.tensor(i), lead))]
+
+        return pick(A), pick(B)
+
+
+def check_operands(A: Tensor, B: Tensor) -> Shape:
+    """The sizes of ``A @ B``; O(1).
+
+    Raises:
+        InvalidDTypeError: not tensors, not real floating point, or of two different dtypes.
+        InvalidValueError: fewer than two dimensions, sizes that do not fit, or two devices.
+
+    >>> check_operands(torch.ones(5, 2, 3), torch.ones(3, 4)).output
+    torch.Size([5, 2, 4])
+    """
+    for name, X in (("A", A), ("B", B)):
+        if not isinstance(X, Tensor):
+            raise InvalidDTypeError(f"{name} is a {type(X).__name__}; a torch.Tensor is expected (torch.as_tensor)")
+        if X.dtype not in DTYPES:
+            known = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
+            raise InvalidDTypeError(f"{name} is {X.dtype}; one of {known} is expected (use {name}.float())")
+        if X.layout is not torch.strided:
+            raise InvalidDTypeError(f"{name} has layout {X.layout}; a dense tensor is expected (use {name}.to_dense())")
+        if X.dim() < 2:
+            raise InvalidValueError(
+                f"{name} has shape {tuple(X.shape)}; at least two dimensions are expected (use {name}[None] for a row)"
+            )
+    if A.dtype != B.dtype:
+        raise InvalidDTypeError(f"A is {A.dtype} and B is {B.dtype}; give both the same dtype, as for torch.matmul")
+    if A.device != B.device:
+        raise InvalidValueError(f"A is on {A.device} and B on {B.device}; move one of them")
+    m, k = A.shape[-2:]
+    if B.shape[-2] != k:
+        raise InvalidValueError(
+            f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the last size of A ({k}) and the last but one of "
+            f"B ({B.shape[-2]}) must be equal; transpose one with .mT?"
+        )
+    try:
+        lead = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
+    except RuntimeError:
+        raise InvalidValueError(
+            f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the batch sizes {tuple(A.shape[:-2])} and "
+            f"{tuple(B.shape[:-2])} do not broadcast"
+        ) from None
+    return Shape(m, k, B.shape[-1], lead)

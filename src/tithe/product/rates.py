@@ -1,0 +1,183 @@
+"""How fast this machine does each elementary step: measured once, kept in a file, used to predict costs.
+
+A rate is seconds per unit of work, at a few sizes. The file is named after the machine, the number of threads and the
+device, carries a version, and is replaced as a whole; one that cannot be read is measured again.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import hashlib
+import json
+import logging
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import platformdirs
+import torch
+from torch import Tensor
+
+from tithe import machine
+from tithe.files import write_atomically
+from tithe.product.estimators import KINDS, Work
+from tithe.product.kernels import floats, integers, passes
+from tithe.product.pair import Pair
+
+__all__ = ["Rates", "rates"]
+
+_VERSION = 3
+_SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
+_HOPELESS = 4.0  # times the float32 product
+_MOMENT = 0.05  # s
+_LAUNCH = {"cpu": 30e-6, "cuda": 30e-6}  # s, a step's fixed cost: a few Python calls and kernel launches
+_log = logging.getLogger("tithe")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds per unit of work, by step and size (edge of a cube); see ``seconds``."""
+
+    table: dict[str, dict[int, float]]
+    launch: float = 30e-6
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of reduced products that are faster than the float32 one for some size."""
+        plain = self.table.get("gemm.float32", {})
+        found = {k: self.table.get(f"gemm.{k}", {}) for k in KINDS}
+        return tuple(
+            kind for kind, points in found.items()
+            if kind == "float32" and plain or any(s < plain[n] for n, s in points.items())
+        )  # fmt: skip
+
+    @cached_property
+    def fastest_kind(self) -> str:
+        """The kind of reduced product that is the fastest at the largest size it was timed at; float32 at worst."""
+        return min(self.kinds, key=lambda kind: list(self.table[f"gemm.{kind}"].values())[-1], default="float32")
+
+    def seconds(self, work: Work, cube: float) -> float:
+        """Predicted seconds for ``work`` on operands with ``cube`` = mkn; infinite if a step cannot be done here."""
+        size = cube ** (1 / 3)
+        return sum(self.launch + amount * self._rate(step, size) for step, amount in work.items())
+
+    def _rate(self, step: str, size: float) -> float:
+        points = self.table.get(step.removesuffix(" result"))
+        if not points:
+            return math.inf
+        sizes = sorted(points)
+        i = bisect.bisect(sizes, size)
+        if i == 0 or i == len(sizes):
+            return points[sizes[max(i - 1, 0)]]
+        low, high = sizes[i - 1], sizes[i]
+        t = math.log(size / low) / math.log(high / low)
+        return math.exp((1 - t) * math.log(points[low]) + t * math.log(points[high]))
+
+
+def rates(device: torch.device) -> Rates:
+    """The rates of this machine for ``device``: from memory, from the file, or measured now (1–3 s, once).
+
+    Devices other than CPU and CUDA have none, so the planner takes the plain product there.
+    """
+    if device.type not in _SIZES:
+        return Rates({})
+    return _rates(device.type, device.index or 0, torch.get_num_threads())
+
+
+@functools.lru_cache(maxsize=16)
+def _rates(kind: str, index: int, threads: int) -> Rates:
+    device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
+    path = _path(device)
+    try:
+        stored = json.loads(path.read_text())
+        table = {step: {int(n): float(s) for n, s in points.items()} for step, points in stored["rates"].items()}
+        if stored["version"] == _VERSION and table:
+            return Rates(table, _LAUNCH[kind])
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        pass
+    _log.info("measuring what products cost on this machine (once); kept in %s", path)
+    table = measure(device)
+    try:
+        write_atomically(path, json.dumps({"version": _VERSION, "machine": machine.describe(), "rates": table}))
+    except OSError as error:
+        _log.warning("the measured rates could not be kept (%s); the next process measures them again", error)
+    return Rates(table, _LAUNCH[kind])
+
+
+def _path(device: torch.device) -> Path:
+    key = json.dumps([_VERSION, machine.describe(), str(device)], sort_keys=True)
+    name = f"rates-{device.type}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+    return Path(platformdirs.user_cache_dir("tithe")) / name
+
+
+def measure(device: torch.device) -> dict[str, dict[int, float]]:
+    """Time every elementary step on random operands, in seconds per unit of work, by step and size.
+
+    A product that is far slower than float32 at the smallest size (no units for it here) is not timed at larger ones.
+    """
+    table: dict[str, dict[int, float]] = {}
+    generator = torch.Generator(device).manual_seed(0)
+    first = _SIZES[device.type][0]
+    for n in _SIZES[device.type]:
+        A, B = (torch.rand(n, n, device=device, generator=generator) for _ in range(2))
+        for step, (run, amount) in _steps(A, B).items():
+            larger = step.startswith("gemm.") and n > first
+            if larger and table[step][first] > _HOPELESS * table["gemm.float32"][first]:
+                continue
+            table.setdefault(step, {})[n] = _time(run, device) / amount
+    return table
+
+
+def _time(run: Callable[[], object], device: torch.device) -> float:
+    """Median seconds of a few calls, as many as fit into a moment; one warms up."""
+    run()
+    taken: list[float] = []
+    while len(taken) < 3 or (sum(taken) < _MOMENT and len(taken) < 15):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        start = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken)
+
+
+def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]]:
+    """Each elementary step on square operands of one size, and how much of it one call does."""
+    n = A.shape[0]
+    area, cube = float(n * n), float(n) ** 3
+    u, ones = A[0].clone(), torch.ones(n, device=A.device)
+    probes, index = A[:, :16].contiguous(), torch.arange(0, n, 2, device=A.device)
+    left, right = (torch.randint(-127, 128, (n, n), dtype=torch.int8, device=A.device) for _ in range(2))
+    total = torch.zeros(n, n, dtype=torch.int32, device=A.device)
+    double, half, brain = ((A.to(d), B.to(d)) for d in (torch.float64, torch.float16, torch.bfloat16))
+    steps: dict[str, tuple[Callable[[], object], float]] = {
+        "gemm.float32": (lambda: A @ B, cube),
+        "gemm.float64": (lambda: double[0] @ double[1], cube),
+        "gemm.float16": (lambda: half[0] @ half[1], cube),
+        "gemm.bfloat16": (lambda: brain[0] @ brain[1], cube),
+        "gemm.int8": (lambda: integers.sums(left, right), cube),
+        "mean": (lambda: A.mean(0), area),
+        "reach": (lambda: (A.amin(1), A.amax(1)), area),
+        "quantise": (lambda: passes.quantise_lines(A, u, ones), area),
+        "rescale": (lambda: passes.rescale(total, u, u, (u, u)), area),
+        "outer": (lambda: torch.outer(u, u), area),
+        "rank one": (lambda: A.addr_(u, u, alpha=1e-9), area),
+        "weights": (lambda: (A * A).sum(0), area),
+        "gather": (lambda: A.index_select(1, index), area / 2),
+        "cast": (lambda: A.bfloat16(), area),
+        "probe": (lambda: A @ probes, area * 16),
+        "norm": (lambda: torch.linalg.vector_norm(A, dim=1), area),
+    }
+    if A.is_cuda:
+        steps["gemm.tf32"] = (lambda: floats.tf32(Pair(A, B)), cube)
+        if torch.cuda.get_device_capability(A.device) >= (8, 9):
+            tiny = (A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn))
+            steps["gemm.float8"] = (lambda: floats.float8_sums(*tiny, ones, ones), cube)
+    return steps

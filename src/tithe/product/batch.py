@@ -1,4 +1,4 @@
-"""From batches to two-dimensional products: rows that share a right operand are one product, other items are several."""
+"""From batches to two-dimensional products: items that share a right operand are one, others are several."""
 
 from __future__ import annotations
 

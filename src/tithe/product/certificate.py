@@ -128,6 +128,7 @@ def norm_bounds(sketch: Tensor, failure: float) -> tuple[float, float]:
     return math.sqrt(mean), math.sqrt(mean * _inflation(largest / mean, s, failure))
 
 
+@functools.lru_cache(maxsize=4096)
 def safety_factor(probes: int, failure: float, *, directions: float) -> float:
     """Upper bound over estimate to be expected for an error spread evenly over that many directions.
 
@@ -160,7 +161,7 @@ def _inflation(largest: float, s: int, failure: float) -> float:
     worst = _chi2_low(s, rest) / s  # rank one
     top = largest / _chi2_low(s, spread)  # σ₁² ≤ top·T
     low, high = 1.0, 1 / worst
-    for _ in range(40):  # f(t) = t·quantile(s·t/top) grows with t: bisection
+    for _ in range(30):  # f(t) = t·quantile(s·t/top) grows with t: bisection
         t = (low + high) / 2
         reached = t * max(worst, _chernoff_low(s * max(1.0, t / top), rest))
         low, high = (low, t) if reached >= 1 else (t, high)
@@ -173,10 +174,14 @@ def _chi2_low(s: int, probability: float) -> float:
 
 
 def _chernoff_low(dof: float, probability: float) -> float:
-    """q < 1 with P(χ²_ν ≤ q·ν) ≤ probability by Chernoff: (ν/2)(q − 1 − ln q) = ln(1/probability)."""
-    exponent = 1 + 2 * math.log(1 / probability) / dof
-    if exponent > 700:
+    """Largest q < 1 known to have P(χ²_ν ≤ q·ν) ≤ probability by Chernoff: (ν/2)(q − 1 − ln q) = ln(1/probability)."""
+    target = 1 + 2 * math.log(1 / probability) / dof
+    if target > 700:
         return 0.0
-    return float(-special.lambertw(-math.exp(-exponent)).real)
-
-
+    q = math.exp(-target)  # left of the root of a convex function: Newton's steps never pass it
+    for _ in range(50):
+        step = (q - math.log(q) - target) / (1 / q - 1)
+        q += step
+        if step <= 1e-12 * q:
+            break
+    return q

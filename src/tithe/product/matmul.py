@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -78,7 +79,9 @@ def matmul(
         known = rates(A.device)
         reasons = _too_quick(A, shape, request, known)
     if reasons or known is None:
-        return A @ B, _receipt([Outcome(A, "exact", Bound.exact(), shape.flops, reasons)], shape, A, start, known)
+        return A @ B, _receipt(
+            [Outcome(A, "exact", Bound.exact(), shape.flops, reasons)], shape, A, start, known, confidence
+        )
     outcomes: list[Outcome] = []
 
     def multiply(A: Tensor, B: Tensor) -> Tensor:
@@ -86,7 +89,7 @@ def matmul(
         outcomes.extend(made)
         return product
 
-    return differentiable(A, B, multiply), _receipt(outcomes, shape, A, start, known)
+    return differentiable(A, B, multiply), _receipt(outcomes, shape, A, start, known, confidence)
 
 
 def _plain_at_once(A: Tensor, shape: Shape, request: Request) -> tuple[Attempt, ...]:
@@ -111,11 +114,15 @@ def _plain_seconds(shape: Shape, A: Tensor, known: Rates) -> float:
     return shape.batch * known.seconds(Exact().work(shape.m, shape.k, shape.n, A.dtype), cube)
 
 
-def _receipt(outcomes: list[Outcome], shape: Shape, A: Tensor, start: float, known: Rates | None) -> Receipt:
+def _receipt(
+    outcomes: list[Outcome], shape: Shape, A: Tensor, start: float, known: Rates | None, confidence: float
+) -> Receipt:
     seconds = time.perf_counter() - start if A.device.type == "cpu" else None  # others have not finished yet
     plain = Cost(flops=shape.flops)
     if known is not None and math.isfinite(usual := _plain_seconds(shape, A, known)):
         plain = Cost(flops=shape.flops, seconds=usual, estimated=("seconds",))
     spent = Cost(flops=sum(outcome.flops for outcome in outcomes), seconds=seconds)
     first, *rest = [Receipt(o.method, spent, plain, o.bound, o.tried) for o in outcomes]
-    return sum(rest, first).with_costs(spent, plain)
+    total = sum(rest, first)
+    bound = total.bound if total.bound == Bound.exact() else replace(total.bound, confidence=confidence)
+    return replace(total, spent=spent, plain=plain, bound=bound)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,7 +48,7 @@ class Shape:
             if X.dim() == 2:
                 return lambda i: X
             spread = X.expand(*lead, *X.shape[-2:])
-            return lambda i: spread[tuple(int(j) for j in torch.unravel_index(torch.tensor(i), lead))]
+            return lambda i: spread[tuple(int(j) for j in np.unravel_index(i, lead))]
 
         return pick(A), pick(B)
 
@@ -85,8 +86,8 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
             f"B ({B.shape[-2]}) must be equal; transpose one with .mT?"
         )
     try:
-        lead = torch.broadcast_shapes(A.shape[:-2], B.shape[:-2])
-    except RuntimeError:
+        lead = torch.Size(np.broadcast_shapes(A.shape[:-2], B.shape[:-2]))
+    except ValueError:
         raise InvalidValueError(
             f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the batch sizes {tuple(A.shape[:-2])} and "
             f"{tuple(B.shape[:-2])} do not broadcast"

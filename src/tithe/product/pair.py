@@ -117,6 +117,7 @@ class Pair:
         """The shifted B, (k, n), in the operands' dtype; B itself where there is no shift."""
         return self.B if self.b is None else self.B - self.b.to(self.B.dtype)
 
+    @cached_property
     def centred(self) -> tuple[Pair, RankOne]:
         """The same product with every row of A and column of B losing its mean, and the mean part k·a·bᵀ.
 

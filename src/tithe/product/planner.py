@@ -16,6 +16,7 @@ from tithe.product.estimators import (
     Centred,
     Estimator,
     Exact,
+    Look,
     MeanField,
     Reduced,
     Sampled,
@@ -84,23 +85,22 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
         return _plain(pair, Attempt("auto", "nothing is cheaper than the plain product for operands of this size"))
     if not pair.finite:
         return _plain(pair, _NOT_FINITE, spent=pair.area)
-    spent = pair.area + flops(probing.work(LADDER[0]))
-    if not probing.resolves(tol):
-        reason = f"so much of the product cancels that probes cannot tell an error of {tol:g} from rounding"
-        return _plain(pair, Attempt("auto", reason), spent=spent)
+    judge = probing.for_tolerance(tol)
+    spent = pair.area
     tried: list[Attempt] = []
     failure /= len(options) * len(LADDER)
-    for estimator, probes in _cheapest_first(probing, options, costs, budget, tol, failure, known):
-        product, bound, work = _attempt(probing, estimator, probes, failure, generator)
+    for estimator, probes in _cheapest_first(judge, probing.look, options, costs, budget, tol, failure, known):
+        product, bound, work = _attempt(judge, estimator, probes, failure, generator)
         spent += work
         if bound.upper <= tol:
+            spent += flops(probing.work_done(judge))
             return Outcome(product.tensor(pair.A.dtype), estimator.name, bound, spent, tuple(tried))
         tried.append(_missed(estimator, bound, tol))
         if len(tried) == _FAILURES:
             break
     if not tried:
         tried.append(Attempt("auto", f"no shortcut is expected to keep tol={tol:g} for less than the plain product"))
-    return _plain(pair, *tried, spent=spent)
+    return _plain(pair, *tried, spent=spent + flops(probing.work_done(judge)))
 
 
 def multiply_at_ratio(
@@ -115,8 +115,8 @@ def multiply_at_ratio(
         return _plain(pair, _NOT_FINITE, spent=pair.area)
     looking = pair.area + flops(probing.work(probing.first))
     overhead = (looking + flops(probing.result_work(probing.first)) + 3 * pair.area) / pair.flops
-    if ratio + overhead >= 1:
-        return _plain(pair, Attempt("auto", f"with its certificate, ratio={ratio:g} leaves nothing to save"))
+    if ratio >= 1:
+        return _plain(pair)
     share = max(ratio - overhead, 1 / pair.k)
     basic = (Truncated(share), Sampled(share))
     options: tuple[Estimator, ...] = (MeanField(), *basic, *(Centred(estimator) for estimator in basic))
@@ -137,12 +137,13 @@ def multiply_by(
     if not pair.finite:
         return _plain(pair, _NOT_FINITE, spent=pair.area)
     rungs = LADDER if tol is not None else LADDER[:1]
-    product, bound, work = _attempt(probing, estimator, rungs[0], failure / len(rungs), generator)
+    judge = probing if tol is None else probing.for_tolerance(tol)
+    product, bound, work = _attempt(judge, estimator, rungs[0], failure / len(rungs), generator)
     for probes in rungs[1:]:
         if tol is None or bound.upper <= tol:
             break
-        bound = probing.bound(product, probes, failure / len(rungs))
-    spent = pair.area + work + flops(probing.work(probing.count))
+        bound = judge.bound(product, probes, failure / len(rungs))
+    spent = pair.area + work + flops(probing.work_done(judge))
     if tol is not None and bound.upper > tol:
         return _plain(pair, _missed(estimator, bound, tol), spent=spent)
     return Outcome(product.tensor(pair.A.dtype), estimator.name, bound, spent)
@@ -170,7 +171,8 @@ def _attempt(
 
 
 def _cheapest_first(
-    probing: Probing,
+    judge: Probing,
+    look: Look,
     options: Sequence[Estimator],
     costs: Sequence[float],
     budget: float,
@@ -182,7 +184,7 @@ def _cheapest_first(
 
     The error to be expected costs passes over the operands, so it is asked for only when it is an option's turn.
     """
-    pair, look = probing.pair, probing.look
+    pair = judge.pair
     waiting: list[tuple[float, int, int]] = []
     for cost, i in [*sorted((cost, i) for i, cost in enumerate(costs) if cost < budget), (budget, -1)]:
         while waiting and waiting[0][0] <= cost:
@@ -190,10 +192,10 @@ def _cheapest_first(
             yield options[chosen], probes
         if i < 0:
             return
-        expected = options[i].expected_error(pair, look) / look.norm
+        expected = options[i].expected_error(pair, look) / (look.norm or 1.0)
         for probes in LADDER:
             if _MARGIN * expected * safety_factor(probes, failure, directions=min(pair.m, pair.n) / 4) <= tol:
-                checking = known.seconds(probing.work(probes) | probing.result_work(probes), pair.cube)
+                checking = known.seconds({**judge.work(probes), **judge.result_work(probes)}, pair.cube)
                 total = cost + checking
                 if total < budget:
                     heapq.heappush(waiting, (total, i, probes))

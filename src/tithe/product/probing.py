@@ -21,6 +21,7 @@ from tithe.receipt import Bound
 __all__ = ["LADDER", "Probing"]
 
 LADDER = (16, 32, 64)  # numbers of probes that a result may be judged with
+_DOUBLE = 3  # what a probe in float64 costs, conversion included
 
 
 class Probing:
@@ -31,12 +32,21 @@ class Probing:
         groups: the rows fall into that many items of equal size; a bound holds for each of them.
         generator: of the probes; no estimator may see it.
         first: probes made for a first look.
+        dtype: what they are computed in; that of the operands, at least float32, unless given.
     """
 
-    def __init__(self, pair: Pair, groups: int, generator: torch.Generator, first: int = LADDER[0]) -> None:
-        self.pair, self.groups, self.first, self._generator = pair, groups, first, generator
-        self._omega = pair.A.new_empty(pair.n, 0, dtype=pair.wide)
-        self._image = pair.A.new_empty(pair.m, 0, dtype=pair.wide)
+    def __init__(
+        self,
+        pair: Pair,
+        groups: int,
+        generator: torch.Generator,
+        first: int = LADDER[0],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.pair, self.groups, self.first, self.dtype = pair, groups, first, dtype or pair.wide
+        self._generator = generator
+        self._omega = pair.A.new_empty(pair.n, 0, dtype=self.dtype)
+        self._image = pair.A.new_empty(pair.m, 0, dtype=self.dtype)
 
     @property
     def count(self) -> int:
@@ -45,24 +55,28 @@ class Probing:
 
     @cached_property
     def _wide(self) -> tuple[Tensor, Tensor]:
-        return self.pair.A.to(self.pair.wide), self.pair.B.to(self.pair.wide)
+        return self.pair.A.to(self.dtype), self.pair.B.to(self.dtype)
 
-    @cached_property
-    def _rounding(self) -> float:
-        """Absolute error that the arithmetic of the probes may have, rounding errors adding up like √k."""
+    def rounding(self, norm: float) -> float:
+        """Absolute error that the arithmetic of the probes may have for a product of that norm.
+
+        Rounding errors are taken to add up like √k (Higham and Mary 2019), those of like sign included.
+        """
         left, right = self.pair.norms
-        unit = torch.finfo(self.pair.wide).eps / 2
-        return unit * (math.sqrt(self.pair.k) + 2 * math.sqrt(self.pair.n)) * left * right
+        operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * left * right
+        return torch.finfo(self.dtype).eps / 2 * (operands + math.sqrt(self.pair.n) * norm)
 
-    def resolves(self, tol: float) -> bool:
-        """Whether a relative error of ``tol`` stands out from the rounding of the probes themselves."""
-        return self.look.norm > 0 and self._rounding <= tol * self.look.norm / 4
+    def for_tolerance(self, tol: float) -> Probing:
+        """These probes, or fresh ones in float64 if an error of ``tol`` would not stand out from their rounding."""
+        if self.rounding(self.look.norm) <= tol * self.look.norm / 4:
+            return self
+        return Probing(self.pair, self.groups, self._generator, self.first, torch.float64)
 
     def extend(self, count: int) -> None:
         """Have at least ``count`` probes."""
         if count > self.count:
             A, B = self._wide
-            fresh = gaussian(self.pair.n, count - self.count, self.pair.wide, A.device, self._generator)
+            fresh = gaussian(self.pair.n, count - self.count, self.dtype, A.device, self._generator)
             self._omega = torch.cat((self._omega, fresh), 1)
             self._image = torch.cat((self._image, A @ (B @ fresh)), 1)
 
@@ -70,10 +84,12 @@ class Probing:
     def look(self) -> Look:
         """Estimates of ‖A·B‖ and of what its means leave, from the first probes."""
         self.extend(self.first)
-        omega, image = self._omega[:, : self.first], self._image[:, : self.first]
-        mean_part = self.pair.centred()[1]
-        rest = image - mean_part.u[:, None] * (mean_part.v @ omega)
-        return Look(*(float(torch.linalg.vector_norm(x)) / math.sqrt(self.first) for x in (image, rest)))
+        mean_part = self.pair.centred[1]
+        u, v = mean_part.u.to(self.dtype), mean_part.v.to(self.dtype)
+        rest = self._image[:, : self.first] - u[:, None] * (v @ self._omega[:, : self.first])
+        centred = float(torch.linalg.vector_norm(rest)) / math.sqrt(self.first)
+        # the norm of the mean part is known: probing something of rank one would tell less
+        return Look(math.hypot(float(u.norm() * v.norm()), centred), centred)
 
     def bound(self, product: Approximation, count: int, failure: float) -> Bound:
         """The bound that ``count`` probes give for ``product``, the largest over the groups; ``failure`` is for all."""
@@ -83,16 +99,23 @@ class Probing:
         rounding = 2 * torch.finfo(self.pair.wide).eps  # of writing a rank-one product down
         worst = Bound.exact()
         for rows, norm in zip(residual.view(self.groups, -1, count), norms.tolist(), strict=True):
-            slack = self._rounding + rounding * norm
+            slack = self.rounding(norm) + rounding * norm
             item = relative_bound(rows, norm, confidence=1 - failure / self.groups, slack=slack)
             worst = max(worst, item, key=lambda bound: bound.upper)
         return worst
 
     def work(self, count: int) -> Work:
         """Work of ``count`` probes of the operands."""
-        return {"probe": count * self.pair.area, "norm": self.pair.area}
+        cost = count if self.dtype == self.pair.wide else _DOUBLE * count
+        return {"gemm.probe": cost * self.pair.area, "norm": self.pair.area}
+
+    def work_done(self, other: Probing) -> Work:
+        """Work of the probes made so far, here and, if it is not the same, in ``other``."""
+        done = self.work(self.count)
+        return done if other is self else {s: n + done[s] for s, n in other.work(other.count).items()}
 
     def result_work(self, count: int) -> Work:
         """Work of checking a dense result with them."""
         entries = float(self.pair.m * self.pair.n)
-        return {"probe result": count * entries, "norm result": entries}
+        cost = count if self.dtype == self.pair.wide else _DOUBLE * count
+        return {"gemm.probe result": cost * entries, "norm result": entries}

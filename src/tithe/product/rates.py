@@ -1,7 +1,8 @@
 """How fast this machine does each elementary step: measured once, kept in a file, used to predict costs.
 
 A rate is seconds per unit of work, at a few sizes. The file is named after the machine, the number of threads and the
-device, carries a version, and is replaced as a whole; one that cannot be read is measured again.
+device, carries a version, and is replaced as a whole; one that cannot be read, or that was measured while the machine
+was busy with something else, is measured again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import hashlib
 import json
 import logging
 import math
-import statistics
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,9 +32,10 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 3
+_VERSION = 1
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
-_HOPELESS = 4.0  # times the float32 product
+_BUSY = 0.6  # processes waiting for each core
+_TOO_LONG = 0.5  # s
 _MOMENT = 0.05  # s
 _LAUNCH = {"cpu": 30e-6, "cuda": 30e-6}  # s, a step's fixed cost: a few Python calls and kernel launches
 _log = logging.getLogger("tithe")
@@ -53,7 +55,7 @@ class Rates:
         found = {k: self.table.get(f"gemm.{k}", {}) for k in KINDS}
         return tuple(
             kind for kind, points in found.items()
-            if kind == "float32" and plain or any(s < plain[n] for n, s in points.items())
+            if (kind == "float32" and plain) or any(s < plain[n] for n, s in points.items())
         )  # fmt: skip
 
     @cached_property
@@ -93,20 +95,32 @@ def rates(device: torch.device) -> Rates:
 def _rates(kind: str, index: int, threads: int) -> Rates:
     device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
     path = _path(device)
-    try:
-        stored = json.loads(path.read_text())
-        table = {step: {int(n): float(s) for n, s in points.items()} for step, points in stored["rates"].items()}
-        if stored["version"] == _VERSION and table:
-            return Rates(table, _LAUNCH[kind])
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        pass
-    _log.info("measuring what products cost on this machine (once); kept in %s", path)
+    load = _load()
+    stored = _read(path)
+    if stored is not None and (stored[1] <= _BUSY or load > _BUSY):
+        return Rates(stored[0], _LAUNCH[kind])
+    _log.info("measuring what products cost on this machine, once; kept in %s", path)
     table = measure(device)
     try:
-        write_atomically(path, json.dumps({"version": _VERSION, "machine": machine.describe(), "rates": table}))
+        write_atomically(path, json.dumps({"version": _VERSION, "load": load, "rates": table}))
     except OSError as error:
         _log.warning("the measured rates could not be kept (%s); the next process measures them again", error)
     return Rates(table, _LAUNCH[kind])
+
+
+def _load() -> float:
+    """Processes that wait for each core; 0 where the system does not say."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
+
+
+def _read(path: Path) -> tuple[dict[str, dict[int, float]], float] | None:
+    """Rates and the load they were measured under; nothing where the file is absent, broken or of another version."""
+    try:
+        stored = json.loads(path.read_text())
+        table = {step: {int(n): float(s) for n, s in points.items()} for step, points in stored["rates"].items()}
+        return (table, float(stored["load"])) if stored["version"] == _VERSION else None
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return None
 
 
 def _path(device: torch.device) -> Path:
@@ -118,23 +132,22 @@ def _path(device: torch.device) -> Path:
 def measure(device: torch.device) -> dict[str, dict[int, float]]:
     """Time every elementary step on random operands, in seconds per unit of work, by step and size.
 
-    A product that is far slower than float32 at the smallest size (no units for it here) is not timed at larger ones.
+    Products of a kind without units here take minutes: a size at which one would exceed half a second is left out.
     """
     table: dict[str, dict[int, float]] = {}
     generator = torch.Generator(device).manual_seed(0)
-    first = _SIZES[device.type][0]
     for n in _SIZES[device.type]:
         A, B = (torch.rand(n, n, device=device, generator=generator) for _ in range(2))
         for step, (run, amount) in _steps(A, B).items():
-            larger = step.startswith("gemm.") and n > first
-            if larger and table[step][first] > _HOPELESS * table["gemm.float32"][first]:
-                continue
-            table.setdefault(step, {})[n] = _time(run, device) / amount
+            known = table.setdefault(step, {})
+            slow = bool(known) and list(known.values())[-1] * amount > _TOO_LONG
+            if not slow or step == "gemm.float32":
+                known[n] = _time(run, device) / amount
     return table
 
 
 def _time(run: Callable[[], object], device: torch.device) -> float:
-    """Median seconds of a few calls, as many as fit into a moment; one warms up."""
+    """Seconds of the fastest of a few calls, as many as fit into a moment: what the machine can do when left alone."""
     run()
     taken: list[float] = []
     while len(taken) < 3 or (sum(taken) < _MOMENT and len(taken) < 15):
@@ -145,7 +158,7 @@ def _time(run: Callable[[], object], device: torch.device) -> float:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return min(taken)
 
 
 def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]]:
@@ -172,7 +185,7 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         "weights": (lambda: (A * A).sum(0), area),
         "gather": (lambda: A.index_select(1, index), area / 2),
         "cast": (lambda: A.bfloat16(), area),
-        "probe": (lambda: A @ probes, area * 16),
+        "gemm.probe": (lambda: A @ probes, area * 16),
         "norm": (lambda: torch.linalg.vector_norm(A, dim=1), area),
     }
     if A.is_cuda:

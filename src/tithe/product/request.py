@@ -30,11 +30,12 @@ class Request:
         if self.ratio is not None:
             check_share(self.ratio)
         check_confidence(self.confidence)
-        if not isinstance(self.method, str | Estimator):
+        if isinstance(self.method, str):
+            if not self.auto:
+                from_name(self.method, ratio=self.ratio)
+        elif not isinstance(self.method, Estimator):
             kind = type(self.method).__name__
             raise InvalidDTypeError(f"method is a {kind}; a name such as 'auto' or an estimator is expected")
-        if isinstance(self.method, str) and self.method != "auto":
-            from_name(self.method, ratio=self.ratio)
 
     @property
     def auto(self) -> bool:

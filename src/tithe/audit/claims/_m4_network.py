@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tithe.receipt import Receipt
+from tithe.product.estimators import flops, from_name
+from tithe.product.pair import Pair
+from tithe.receipt import Cost, Receipt
 
-__all__ = ["Layers", "Multiply", "Split", "forward", "plain", "quantised", "train"]
+__all__ = ["Multiply", "Network", "Split", "by_estimator", "forward", "low_rank", "plain", "quantised", "train"]
 
-Layers = list[tuple[Tensor, Tensor]]  # weights (out, in) and biases
+Network = list[tuple[Tensor, Tensor]]  # weights (out, in) and biases
 Multiply = Callable[[Tensor, Tensor], tuple[Tensor, Receipt]]
 
 
@@ -29,7 +31,7 @@ class Split(NamedTuple):
     test_y: Tensor
 
 
-def train(split: Split, seed: int, epochs: int) -> Layers:
+def train(split: Split, seed: int, epochs: int) -> Network:
     """The layers after some epochs, trained by Adam under a one-cycle schedule."""
     draw = torch.Generator().manual_seed(seed)
     widths = (split.train_x.shape[1], 512, 256, 10)
@@ -56,29 +58,66 @@ def train(split: Split, seed: int, epochs: int) -> Layers:
     return [(layer.weight.detach(), layer.bias.detach()) for layer in layers]
 
 
-def forward(layers: Layers, x: Tensor, multiply: Multiply) -> tuple[Tensor, Receipt]:
+def forward(network: Network, x: Tensor, multiply: Multiply) -> tuple[Tensor, Receipt]:
     """The logits of a batch with every product left to ``multiply``, and the receipts of all three, added up."""
     receipts = []
-    for index, (weight, bias) in enumerate(layers):
+    for index, (weight, bias) in enumerate(network):
         x, receipt = multiply(x, weight.T)
-        x = x + bias if index == len(layers) - 1 else (x + bias).relu_()
+        x = x + bias if index == len(network) - 1 else (x + bias).relu_()
         receipts.append(receipt)
     return x, receipts[0] + receipts[1] + receipts[2]
 
 
+def by_estimator(name: str, x: Tensor, w: Tensor, generator: torch.Generator) -> tuple[Tensor, Receipt]:
+    """One product by an estimator alone, without a certificate, and the receipt of its counted operations."""
+    estimator, shape = from_name(name), (x.shape[0], x.shape[1], w.shape[1])
+    product = estimator.multiply(Pair(x, w), generator=generator).tensor(x.dtype)
+    spent = flops(estimator.work(*shape, x.dtype))
+    return product, Receipt(name, Cost(flops=spent), Cost(flops=2.0 * math.prod(shape)))
+
+
 @torch.no_grad()
-def plain(layers: Layers, x: Tensor) -> Tensor:
+def low_rank(network: Network, split: Split, ratio: float) -> tuple[Callable[[Tensor], Tensor], float]:
+    """The network with all weights but the last factored beforehand, and the share of the multiply–adds that it takes.
+
+    The factors are the best of their rank for the layer's outputs on the training images, around their mean. The
+    last layer has no rank to give away and next to no work, so it stays.
+    """
+    x, factors, spent = split.train_x[:10_000], [], 0
+    last_weight, last_bias = network[-1]
+    for weight, bias in network[:-1]:
+        outputs = torch.nn.functional.linear(x, weight, bias)
+        mean = outputs.mean(0)
+        rank = max(1, int(ratio * weight.numel() / sum(weight.shape)))
+        _, vectors = torch.linalg.eigh((outputs - mean).T @ (outputs - mean))
+        top = vectors[:, -rank:]
+        shift = mean + (bias - mean) @ top @ top.T
+        factors.append((weight.T @ top, top.T, shift))
+        spent += rank * sum(weight.shape)
+        x = outputs.relu()
+
+    @torch.no_grad()
+    def classify(x: Tensor) -> Tensor:
+        for left, right, shift in factors:
+            x = torch.addmm(shift, x @ left, right).relu_()
+        return torch.nn.functional.linear(x, last_weight, last_bias)
+
+    return classify, (spent + last_weight.numel()) / sum(weight.numel() for weight, _ in network)
+
+
+@torch.no_grad()
+def plain(network: Network, x: Tensor) -> Tensor:
     """The logits as a user would compute them."""
-    for index, (weight, bias) in enumerate(layers):
+    for index, (weight, bias) in enumerate(network):
         x = nn.functional.linear(x, weight, bias)
-        x = x if index == len(layers) - 1 else x.relu_()
+        x = x if index == len(network) - 1 else x.relu_()
     return x
 
 
-def quantised(layers: Layers) -> Callable[[Tensor], Tensor] | None:
+def quantised(network: Network) -> Callable[[Tensor], Tensor] | None:
     """The same network through torch's dynamic int8 quantisation; ``None`` where torch cannot do that here."""
     modules: list[nn.Module] = []
-    for weight, bias in layers:
+    for weight, bias in network:
         linear = nn.Linear(weight.shape[1], weight.shape[0])
         linear.load_state_dict({"weight": weight, "bias": bias})
         modules += [linear, nn.ReLU()]
@@ -91,7 +130,7 @@ def quantised(layers: Layers) -> Callable[[Tensor], Tensor] | None:
             model = quantise(nn.Sequential(*modules[:-1]), {nn.Linear}, dtype=torch.qint8)
     except (ImportError, AttributeError, RuntimeError):
         return None
-    device = layers[0][0].device
+    device = network[0][0].device
 
     @torch.no_grad()
     def classify(x: Tensor) -> Tensor:

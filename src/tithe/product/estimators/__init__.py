@@ -1,4 +1,7 @@
-"""Estimators: small immutable classes, each one way to multiply. They compose: ``Centred(Truncated(0.5, Reduced("int8")))``."""
+"""Estimators: small immutable classes, each one way to multiply, that compose.
+
+``Centred(Truncated(0.5, Reduced("int8")))`` takes the means out and multiplies half of the slices in int8.
+"""
 
 from tithe.product.estimators.centred import Centred
 from tithe.product.estimators.exact import Exact

@@ -34,7 +34,7 @@ class Centred:
         self, pair: Pair, *, generator: torch.Generator | None = None, plus: RankOne | None = None
     ) -> Approximation:
         """The inner estimator's product of the centred operands, plus the mean part."""
-        shifted, mean_part = pair.centred()
+        shifted, mean_part = pair.centred
         product = self.inner.multiply(shifted, generator=generator, plus=mean_part)
         return product if plus is None else Approximation(product.tensor(pair.wide), plus)
 
@@ -47,4 +47,4 @@ class Centred:
 
     def expected_error(self, pair: Pair, look: Look) -> float:
         """The inner estimator's on the centred operands."""
-        return self.inner.expected_error(pair.centred()[0], Look(look.centred, look.centred))
+        return self.inner.expected_error(pair.centred[0], Look(look.centred, look.centred))

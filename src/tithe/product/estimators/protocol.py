@@ -43,13 +43,13 @@ class Approximation:
 
     def times(self, omega: Tensor) -> Tensor:
         """The product times ``omega`` (n, s), without forming it; O((mn or m + n)·s)."""
-        parts = []
-        if self.dense is not None:
-            parts.append(self.dense.to(omega.dtype) @ omega)
-        if self.rank_one is not None:
-            parts.append(torch.outer(self.rank_one.u, self.rank_one.v @ omega) if omega.dim() == 1 else
-                         self.rank_one.u[:, None] * (self.rank_one.v @ omega))  # fmt: skip
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        product = None if self.dense is None else self.dense.to(omega.dtype) @ omega
+        if self.rank_one is None:
+            assert product is not None
+            return product
+        u, v = self.rank_one.u.to(omega.dtype), self.rank_one.v.to(omega.dtype)
+        thin = u[:, None] * (v @ omega)
+        return thin if product is None else product.add_(thin)
 
     def row_squares(self) -> Tensor:
         """Squared norm of each row, (m,); O(mn), O(m + n) for a mere rank-one product."""
@@ -57,7 +57,8 @@ class Approximation:
             assert self.rank_one is not None
             return self.rank_one.u.double().square() * self.rank_one.v.double().square().sum()
         wide = torch.float64 if self.dense.dtype == torch.float64 else torch.float32
-        return torch.linalg.vector_norm(self.dense, dim=1, dtype=wide).double().square()
+        norms: Tensor = torch.linalg.vector_norm(self.dense, dim=1, dtype=wide)
+        return norms.double().square()
 
 
 @runtime_checkable

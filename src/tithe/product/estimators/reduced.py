@@ -69,6 +69,8 @@ class Reduced:
             return work | {"reach": operands, "quantise": operands, "rescale": float(m * n)}
         if self.kind == "float8":
             return work | {"reach": operands, "quantise": operands, "cast": float(m * n)}
+        if self.kind == "float16" and dtype != torch.float16:
+            return work | {"reach": operands, "cast": 2 * (operands + m * n)}
         if self.kind == "tf32" or self.kind == str(dtype).removeprefix("torch."):
             return work
         return work | {"cast": operands + m * n}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tithe.product.pair import Pair
 
@@ -14,8 +14,15 @@ _FLOAT8_MAX = 448.0  # of e4m3
 
 
 def cast(pair: Pair, kind: torch.dtype) -> Tensor:
-    """Both operands rounded to ``kind`` and multiplied in it; (m, n) of ``kind``."""
-    return pair.left.to(kind) @ pair.right.to(kind)
+    """Both operands rounded to ``kind`` and multiplied in it; (m, n) of ``kind``, or wider where that would overflow.
+
+    float16 ends at 65,504, so operands of wider dtypes are first divided by powers of two that bring them under one.
+    """
+    if kind != torch.float16 or pair.A.dtype == kind:
+        return pair.left.to(kind) @ pair.right.to(kind)
+    left, right = (_power_of_two(reach.max()) for reach in (pair.left_reach, pair.right_reach))
+    product = (pair.left / left).to(kind) @ (pair.right / right).to(kind)
+    return product.to(pair.wide).mul_(left * right)
 
 
 def tf32(pair: Pair) -> Tensor:
@@ -42,16 +49,21 @@ def float8_sums(left: Tensor, right: Tensor, row_scale: Tensor, column_scale: Te
     (m, k), n = left.shape, right.shape[0]
     if (m | k | n) % 16:
         left, right = _pad(left), _pad(right)
-        row_scale, column_scale = F.pad(row_scale, (0, -m % 16)), F.pad(column_scale, (0, -n % 16))
+        row_scale, column_scale = pad(row_scale, (0, -m % 16)), pad(column_scale, (0, -n % 16))
     product = torch._scaled_mm(
         left, right.T, scale_a=row_scale[:, None], scale_b=column_scale[None], out_dtype=torch.bfloat16
     )
     return product[:m, :n]
 
 
+def _power_of_two(reach: Tensor) -> Tensor:
+    """The smallest power of two that is at least ``reach``; 1 for 0."""
+    return torch.where(reach > 0, torch.exp2(torch.ceil(torch.log2(reach))), torch.ones_like(reach))
+
+
 def _pad(X: Tensor) -> Tensor:
     rows, cols = X.shape
-    return F.pad(X.view(torch.int8), (0, -cols % 16, 0, -rows % 16)).view(X.dtype)
+    return pad(X.view(torch.int8), (0, -cols % 16, 0, -rows % 16)).view(X.dtype)
 
 
 def _scale(reach: Tensor) -> Tensor:

@@ -11,7 +11,16 @@ from typing import Any
 import numba
 import numpy as np
 
-from tithe.product.kernels.simd import accumulate, weave_lines, weave_lines_wide, weave_step, weave_step_wide
+from tithe.product.kernels.simd import (
+    ROUND,
+    accumulate,
+    copy,
+    scale,
+    weave_lines,
+    weave_lines_wide,
+    weave_step,
+    weave_step_wide,
+)
 
 __all__ = ["add_lines", "add_rows", "multiply_tiles", "pack_lines", "pack_rows"]
 
@@ -65,10 +74,12 @@ def add_lines(first, last, x, sums):  # type: ignore[no-untyped-def]
 @_jit
 def add_rows(first, last, x, sums):  # type: ignore[no-untyped-def]
     """Sums of the columns ``first``..``last`` of int8 x."""
-    sums[first:last] = 0
+    part = sums[first:last]
+    part[:] = 0
     for i in range(x.shape[0]):
-        for j in range(first, last):
-            sums[j] += x[i, j]
+        row = x[i, first:last]
+        for j in range(len(row)):
+            part[j] += row[j]
 
 
 @_jit
@@ -77,12 +88,12 @@ def multiply_tiles(  # type: ignore[no-untyped-def]
 ):
     """Rows of tiles ``first``..``last`` of the product, into ``exact`` (int32) or, if that is empty, ``scaled``.
 
-    ``start`` (n,) is what the sums start from: it takes back the offset that made the left operand unsigned.
+    ``start`` (n and up to a whole panel) is what the sums start from: it takes back the offset that made the left operand unsigned.
     """
     height, width = kernel.rows, kernel.columns
     tile = height * width
-    group = max(kernel.group, 1)
-    n = len(start)
+    group = kernel.group
+    m, n = max(exact.shape[0], scaled.shape[0]), max(exact.shape[1], scaled.shape[1])
     block = max(8, min(64, _BLOCK // (steps * height * 4)))
     tiles = np.empty(block * tile + 16, np.int32)
     base = (-tiles.ctypes.data) % 64 // 4
@@ -92,30 +103,37 @@ def multiply_tiles(  # type: ignore[no-untyped-def]
         low, high = top * height, (top + count) * height
         for column in range(0, n, width):
             columns = min(width, n - column)
-            for t in range(base, base + count * tile, width):
-                for j in range(columns):
-                    tiles[t + j] = start[column + j]
+            for t in range(0, count * tile * 4, width * 4):
+                copy(start.ctypes.data + column * 4, acc + t, width // 8)
             for begin in range(0, steps, _DEPTH):
                 end = min(steps, begin + _DEPTH)
                 for t in range(count):
                     a = left + ((top + t) * steps + begin) * height * 4
                     b = right + (column * steps + begin * width) * 4
-                    accumulate(kernel, kernel.group, acc + t * tile * 4, a, b, (end - begin) // group)
-                    # the last steps that do not fill a group
-                    rest = (end - begin) % group
-                    if rest:
-                        done = end - begin - rest
-                        accumulate(
-                            kernel, 1, acc + t * tile * 4, a + done * height * 4, b + done * width * 4, rest
+                    s = 0
+                    while s < end - begin:
+                        # the last steps that do not fill a group
+                        g = kernel.group if end - begin - s >= group else 1
+                        per = max(g, ROUND)
+                        rounds = (end - begin - s) // per
+                        accumulate(kernel, g, acc + t * tile * 4, a + s * height * 4, b + s * width * 4, rounds)
+                        s += rounds * per
+            octets = columns // 8
+            for i in range(low, min(high, m)):
+                t = (i - low) * width
+                if len(exact):
+                    if octets:
+                        copy(acc + t * 4, exact.ctypes.data + (i * n + column) * 4, octets)
+                    for j in range(octets * 8, columns):
+                        exact[i, column + j] = tiles[base + t + j]
+                else:
+                    if octets:
+                        scale(
+                            acc + t * 4, scaled.ctypes.data + (i * n + column) * 4, octets,
+                            row_scale[i], column_scale.ctypes.data + column * 4, u[i], v.ctypes.data + column * 4,
+                        )  # fmt: skip
+                    for j in range(octets * 8, columns):
+                        scaled[i, column + j] = (
+                            np.float32(tiles[base + t + j]) * row_scale[i] * column_scale[column + j]
+                            + u[i] * v[column + j]
                         )
-            if len(exact):
-                for i in range(low, min(high, len(exact))):
-                    t = base + (i - low) * width
-                    for j in range(columns):
-                        exact[i, column + j] = tiles[t + j]
-            else:
-                for i in range(low, min(high, len(scaled))):
-                    t = base + (i - low) * width
-                    r, w = row_scale[i], u[i]
-                    for j in range(columns):
-                        scaled[i, column + j] = np.float32(tiles[t + j]) * r * column_scale[column + j] + w * v[column + j]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 from tithe.product.kernels.passes import quantise_lines, rescale
 from tithe.product.pair import Pair, RankOne
@@ -31,6 +31,6 @@ def sums(left: Tensor, right: Tensor) -> Tensor:
     if left.device.type != "cuda":
         return torch._int_mm(left, right)
     m, n = left.shape[0], right.shape[1]  # tensor cores want more than 16 rows and multiples of 8
-    left = F.pad(left, (0, -left.shape[1] % 8, 0, max(0, 17 - m)))
-    right = F.pad(right, (0, -n % 8, 0, -right.shape[0] % 8))
+    left = pad(left, (0, -left.shape[1] % 8, 0, max(0, 17 - m)))
+    right = pad(right, (0, -n % 8, 0, -right.shape[0] % 8))
     return torch._int_mm(left, right)[:m, :n]

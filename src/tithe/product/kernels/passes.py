@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numba
@@ -47,14 +48,13 @@ def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
     return out if by_rows else out.T
 
 
-def rescale(
-    sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[Tensor, Tensor] | None = None
-) -> Tensor:
+def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[Tensor, Tensor] | None = None) -> Tensor:
     """``sums·row_scale·column_scale + u vᵀ`` as float32, written over the memory of ``sums`` where it can be.
 
     Args:
         sums: int32 (m, n); not to be used afterwards.
-        row_scale, column_scale: float32 (m,) and (n,).
+        row_scale: float32 (m,).
+        column_scale: float32 (n,).
         plus: the vectors u (m,) and v (n,), float32, of a rank-one matrix to be added.
 
     O(mn).
@@ -77,13 +77,13 @@ def rescale(
 def over_rows(kernel: Callable[..., None], rows: int, elements: int, *arrays: Any) -> None:
     """Call ``kernel(first, last, *arrays)`` on ranges of rows that cover all of them, on torch's number of threads."""
     threads = min(torch.get_num_threads(), max(1, elements // _SPLIT), rows)
-    edges = [rows * i // max(threads, 1) for i in range(threads + 1)]
     if threads <= 1:
         kernel(0, rows, *arrays)
         return
+    ranges = list(pairwise(rows * i // threads for i in range(threads + 1)))
     pool = _pool(threads - 1)
-    others = [pool.submit(kernel, a, b, *arrays) for a, b in zip(edges[1:-1], edges[2:], strict=True)]
-    kernel(edges[0], edges[1], *arrays)
+    others = [pool.submit(kernel, *part, *arrays) for part in ranges[1:]]
+    kernel(*ranges[0], *arrays)
     for other in others:
         other.result()
 
@@ -97,8 +97,8 @@ def _numba_can(X: Tensor) -> bool:
     return X.device.type == "cpu" and X.dtype == torch.float32 and (X.is_contiguous() or X.T.is_contiguous())
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _quantise_rows(first, last, X, shift, inverse, out):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _quantise_rows(first, last, X, shift, inverse, out):
     for i in range(first, last):
         s = shift[i]
         f = inverse[i]
@@ -106,15 +106,15 @@ def _quantise_rows(first, last, X, shift, inverse, out):  # type: ignore[no-unty
             out[i, j] = np.int8(np.rint((X[i, j] - s) * f))
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _quantise_columns(first, last, X, shift, inverse, out):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _quantise_columns(first, last, X, shift, inverse, out):
     for i in range(first, last):
         for j in range(X.shape[1]):
             out[i, j] = np.int8(np.rint((X[i, j] - shift[j]) * inverse[j]))
 
 
-@numba.njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def _rescale(first, last, sums, row_scale, column_scale, u, v, with_rank_one, out):  # type: ignore[no-untyped-def]
+@numba.njit(nogil=True, cache=True)
+def _rescale(first, last, sums, row_scale, column_scale, u, v, with_rank_one, out):
     for i in range(first, last):
         r = row_scale[i]
         w = u[i]

@@ -9,6 +9,7 @@ row; and likewise for columns. A step is a 32-bit lane to the processor, whateve
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,13 +19,17 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 __all__ = [
+    "GROUPS",
     "KERNELS",
+    "ROUND",
     "Avx2",
     "Avx512Vnni",
     "AvxVnni",
     "Kernel",
     "accumulate",
+    "copy",
     "host_features",
+    "scale",
     "weave_lines",
     "weave_lines_wide",
     "weave_step",
@@ -63,11 +68,13 @@ class Avx512Vnni(NamedTuple):
 Kernel = Avx2 | AvxVnni | Avx512Vnni
 KERNELS: dict[str, type[Kernel]] = {"avx512vnni": Avx512Vnni, "avxvnni": AvxVnni, "avx2": Avx2}
 GROUPS = (0, 1, 2, 4, 8, 16)  # of Avx2
+ROUND = 2  # steps that every round of a loop takes at least
 
 _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _DPBUSD = {Avx512Vnni: ("llvm.x86.avx512.vpdpbusd.512", 16), AvxVnni: ("llvm.x86.avx512.vpdpbusd.256", 8)}
 
 
+@functools.cache
 def host_features() -> frozenset[str]:
     """What numba compiles for here, in LLVM's names; the user may have narrowed it (``NUMBA_CPU_NAME``)."""
     features = cpu_target.target_context.codegen().magic_tuple()[2]
@@ -135,13 +142,15 @@ def _tile_in_registers(emit: _Emitter, kind: type[Kernel], wide: bool, group: in
 
     def body(state: list[Any]) -> list[Any]:
         a, b, *tile = state
-        right = [[emit.load(b, size * (s * across + j), operand) for j in range(across)] for s in range(group)]
-        for i in range(rows):
-            lefts = [emit.splat(emit.load(a, 4 * (s * rows + i), _I32), lanes) for s in range(group)]
-            for j in range(across):
-                column = [row[j] for row in right]
-                tile[i * across + j] = _multiply_add(emit, kind, wide, tile[i * across + j], lefts, column)
-        move = [(a, 4 * rows * group), (b, size * across * group)]
+        for first in range(0, ROUND, group):
+            steps = range(first, first + group)
+            right = [[emit.load(b, size * (s * across + j), operand) for j in range(across)] for s in steps]
+            for i in range(rows):
+                lefts = [emit.splat(emit.load(a, 4 * (s * rows + i), _I32), lanes) for s in steps]
+                for j in range(across):
+                    column = [row[j] for row in right]
+                    tile[i * across + j] = _multiply_add(emit, kind, wide, tile[i * across + j], lefts, column)
+        move = [(a, 4 * rows * ROUND), (b, size * across * ROUND)]
         return [*(emit.builder.add(p, ir.Constant(_I64, by)) for p, by in move), *tile]
 
     tile = [emit.load(acc, size * t, sums) for t in range(rows * across)]
@@ -275,6 +284,47 @@ def _weave_step(wide: bool) -> Callable[..., Any]:
     return typing
 
 
+def _copy(context: Any, source: Any, target: Any, count: Any) -> Any:
+    """``count`` times eight int32."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target, count = args
+        emit = _Emitter(builder)
+
+        def body(at: list[Any]) -> list[Any]:
+            emit.store(emit.load(at[0], 0, ir.VectorType(_I32, 8)), at[1], 0)
+            return [builder.add(p, ir.Constant(_I64, 32)) for p in at]
+
+        emit.loop(count, [source, target], body)
+        return context.get_dummy_value()
+
+    i = types.intp
+    return types.void(i, i, i), codegen
+
+
+def _scale(context: Any, source: Any, target: Any, count: Any, row: Any, columns: Any, u: Any, v: Any) -> Any:
+    """``count`` times eight int32 to float32 ``source·row·columns + u·v``."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target, count, row, columns, u, v = args
+        emit, floats = _Emitter(builder), ir.VectorType(ir.FloatType(), 8)
+        rows, us = emit.splat(row, 8), emit.splat(u, 8)
+
+        def body(at: list[Any]) -> list[Any]:
+            sums = builder.sitofp(emit.load(at[0], 0, ir.VectorType(_I32, 8)), floats)
+            scaled = builder.fmul(builder.fmul(sums, rows), emit.load(at[2], 0, floats))
+            emit.store(builder.fadd(scaled, builder.fmul(us, emit.load(at[3], 0, floats))), at[1], 0)
+            return [builder.add(p, ir.Constant(_I64, 32)) for p in at]
+
+        emit.loop(count, [source, target, columns, v], body)
+        return context.get_dummy_value()
+
+    i, f = types.intp, types.float32
+    return types.void(i, i, i, f, i, f, i), codegen
+
+
+copy = intrinsic(_copy)
+scale = intrinsic(_scale)
 accumulate = intrinsic(_accumulate)
 weave_lines, weave_lines_wide = intrinsic(_weave_lines(wide=False)), intrinsic(_weave_lines(wide=True))
 weave_step, weave_step_wide = intrinsic(_weave_step(wide=False)), intrinsic(_weave_step(wide=True))

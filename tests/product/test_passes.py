@@ -1,0 +1,62 @@
+"""The compiled passes and the plain torch ones give the same bits."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tithe.product.kernels import passes
+from tithe.product.kernels.passes import quantise_lines, rescale
+
+
+@given(rows=st.integers(1, 40), columns=st.integers(1, 70), seed=st.integers(0, 99), transposed=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_quantising_has_the_same_bits_with_and_without_numba(rows: int, columns: int, seed: int, transposed: bool) -> None:
+    g = torch.Generator().manual_seed(seed)
+    X = torch.randn(columns, rows, generator=g).T if transposed else torch.randn(rows, columns, generator=g)
+    shift = X.mean(1)
+    scale = (X - shift[:, None]).abs().amax(1) / 127
+    fast = quantise_lines(X, shift, scale)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "_numba_can", lambda X: False)
+        slow = quantise_lines(X, shift, scale)
+    assert torch.equal(fast, slow)
+    assert fast.abs().max() <= 127
+    assert fast.stride() == X.stride() or 1 in X.shape
+
+
+@given(rows=st.integers(1, 40), columns=st.integers(1, 70), seed=st.integers(0, 99), plus=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_rescaling_has_the_same_bits_with_and_without_numba(rows: int, columns: int, seed: int, plus: bool) -> None:
+    g = torch.Generator().manual_seed(seed)
+    sums = torch.randint(-(2**24), 2**24, (rows, columns), dtype=torch.int32, generator=g)
+    r, c = torch.rand(rows, generator=g), torch.rand(columns, generator=g)
+    extra = (torch.randn(rows, generator=g), torch.randn(columns, generator=g)) if plus else None
+    expected = (sums.float() * r[:, None]) * c
+    if extra is not None:
+        expected = expected + extra[0][:, None] * extra[1]
+    assert torch.equal(rescale(sums.clone(), r, c, extra), expected)
+    assert torch.equal(rescale(sums.T.contiguous().T, r, c, extra), expected)
+
+
+def test_rescaling_reuses_the_memory_of_the_sums() -> None:
+    sums = torch.ones(8, 8, dtype=torch.int32)
+    assert rescale(sums, torch.ones(8), torch.ones(8)).data_ptr() == sums.data_ptr()
+
+
+def test_many_threads_do_what_one_does() -> None:
+    X = torch.randn(1500, 700, generator=torch.Generator().manual_seed(0))
+    scale = X.abs().amax(1) / 127
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(quantise_lines(X, None, scale))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(*results)
+
+
+def test_constant_lines_quantise_to_zero() -> None:
+    assert not quantise_lines(torch.ones(2, 3), torch.ones(2), torch.zeros(2)).any()

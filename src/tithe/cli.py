@@ -42,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         _complain(str(error))
         return 2
-    except (TitheError, OSError) as error:
+    except TitheError as error:
         _complain(str(error))
+        return 1
+    except OSError as error:
+        _complain(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -140,7 +143,7 @@ def _audit_with_progress(claims: Sequence[Claim], mode: Mode, device: str, out: 
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=_err, transient=True) as progress:
+    with Progress(*columns, console=_err, transient=True, disable=not _err.is_terminal) as progress:
         task = progress.add_task("starts", total=float(len(claims)), claim="")
         place = {claim.id: index for index, claim in enumerate(claims)}
 

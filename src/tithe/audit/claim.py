@@ -37,7 +37,7 @@ class Finding:
         verdict: ``"holds"``, ``"holds if"``, ``"fails"`` or ``"unmeasured"``.
         summary: the verdict in one sentence, for the table at the top.
         measured: the figures that stand opposite the claimed ones, short.
-        reason: why, in as many sentences as it takes.
+        reason: why, in as many sentences as it takes; a line break begins a new paragraph.
         condition: for ``"holds if"`` alone: under which condition.
 
     Raises ``InvalidValueError`` for an unknown verdict, or a condition that is missing or out of place.

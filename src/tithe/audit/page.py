@@ -83,7 +83,7 @@ def _overview(claims: list[Mapping[str, Any]]) -> str:
 def _section(claim: Mapping[str, Any]) -> str:
     verdict = claim["verdict"]
     condition = f'<p class="condition"><b>Holds if</b> {_text(claim["condition"])}</p>\n' if claim["condition"] else ""
-    reason = f"<p>{_text(claim['reason'])}</p>\n" if claim["reason"] and claim["reason"] != claim["summary"] else ""
+    reason = "" if claim["reason"] == claim["summary"] else _paragraphs(claim["reason"])
     notes = "".join(f"<li>{_text(note)}</li>" for note in claim["notes"])
     error = f"<details open><summary>What was raised</summary><pre>{_text(claim['error'])}</pre></details>\n"
     facts = [
@@ -170,6 +170,10 @@ def _badge(verdict: str) -> str:
 
 def _slug(verdict: str) -> str:
     return verdict.replace(" ", "-")
+
+
+def _paragraphs(text: str) -> str:
+    return "".join(f'<p class="reason">{_text(line)}</p>\n' for line in text.splitlines() if line)
 
 
 def _text(value: object) -> str:

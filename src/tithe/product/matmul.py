@@ -22,8 +22,8 @@ __all__ = ["matmul"]
 
 _SMALL_FLOPS = 2e7  # surely under a millisecond, on any machine
 _SMALL_SECONDS = 1e-3  # a plain product under this leaves nothing to gain
-_TOO_SMALL = (Attempt("auto", "too small to gain anything"),)
-_NOT_ASKED = (Attempt("auto", "neither tol nor ratio allows an error"),)
+_TOO_SMALL = Attempt("auto", "too small to gain anything")
+_NOT_ASKED = Attempt("auto", "neither tol nor ratio allows an error")
 
 
 def matmul(
@@ -73,15 +73,16 @@ def matmul(
     start = time.perf_counter()
     shape = check_operands(A, B)
     request = Request(tol, ratio, method, confidence)
-    known = None
-    reasons = _plain_at_once(A, shape, request)
-    if not reasons:
+    known: Rates | None = None
+    reason = _without_a_look(shape, request)
+    if reason is None:
         known = rates(A.device)
-        reasons = _too_quick(A, shape, request, known)
-    if reasons or known is None:
-        return A @ B, _receipt(
-            [Outcome(A, "exact", Bound.exact(), shape.flops, reasons)], shape, A, start, known, confidence
-        )
+        if request.auto and ratio is None and _plain_seconds(shape, A, known) < _SMALL_SECONDS * shape.batch:
+            reason = _TOO_SMALL
+    if reason is not None or known is None:
+        product, flops = A @ B, shape.flops
+        spent = Cost(flops, seconds=_seconds_since(start, A))
+        return product, Receipt("exact", spent, Cost(flops), Bound.exact(), (reason,) if reason else ())
     outcomes: list[Outcome] = []
 
     def multiply(A: Tensor, B: Tensor) -> Tensor:
@@ -89,24 +90,24 @@ def matmul(
         outcomes.extend(made)
         return product
 
-    return differentiable(A, B, multiply), _receipt(outcomes, shape, A, start, known, confidence)
+    product = differentiable(A, B, multiply)
+    spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=_seconds_since(start, A))
+    plain = Cost(shape.flops)
+    if math.isfinite(usual := _plain_seconds(shape, A, known)):
+        plain = Cost(shape.flops, seconds=usual, estimated=("seconds",))
+    return product, _receipt(outcomes, spent, plain, confidence)
 
 
-def _plain_at_once(A: Tensor, shape: Shape, request: Request) -> tuple[Attempt, ...]:
-    """Why the plain product is taken without a further look; nothing where it is not."""
-    if shape.flops == 0:
+def _without_a_look(shape: Shape, request: Request) -> Attempt | None:
+    """Why the plain product is taken before anything else is known; nothing where it is not."""
+    flops = shape.flops
+    if flops == 0:
         return _TOO_SMALL
     if not request.auto or request.ratio is not None:
-        return ()
+        return None
     if request.tol is None:
         return _NOT_ASKED
-    return _TOO_SMALL if shape.flops <= _SMALL_FLOPS * shape.batch else ()
-
-
-def _too_quick(A: Tensor, shape: Shape, request: Request, known: Rates) -> tuple[Attempt, ...]:
-    if not request.auto or request.ratio is not None:
-        return ()
-    return _TOO_SMALL if _plain_seconds(shape, A, known) < _SMALL_SECONDS * shape.batch else ()
+    return _TOO_SMALL if flops <= _SMALL_FLOPS * shape.batch else None
 
 
 def _plain_seconds(shape: Shape, A: Tensor, known: Rates) -> float:
@@ -114,15 +115,15 @@ def _plain_seconds(shape: Shape, A: Tensor, known: Rates) -> float:
     return shape.batch * known.seconds(Exact().work(shape.m, shape.k, shape.n, A.dtype), cube)
 
 
-def _receipt(
-    outcomes: list[Outcome], shape: Shape, A: Tensor, start: float, known: Rates | None, confidence: float
-) -> Receipt:
-    seconds = time.perf_counter() - start if A.device.type == "cpu" else None  # others have not finished yet
-    plain = Cost(flops=shape.flops)
-    if known is not None and math.isfinite(usual := _plain_seconds(shape, A, known)):
-        plain = Cost(flops=shape.flops, seconds=usual, estimated=("seconds",))
-    spent = Cost(flops=sum(outcome.flops for outcome in outcomes), seconds=seconds)
+def _seconds_since(start: float, A: Tensor) -> float | None:
+    return time.perf_counter() - start if A.device.type == "cpu" else None  # elsewhere the work may not have ended
+
+
+def _receipt(outcomes: list[Outcome], spent: Cost, plain: Cost, confidence: float) -> Receipt:
+    """One receipt for all items of a batch, their bounds holding together with ``confidence``."""
     first, *rest = [Receipt(o.method, spent, plain, o.bound, o.tried) for o in outcomes]
     total = sum(rest, first)
-    bound = total.bound if total.bound == Bound.exact() else replace(total.bound, confidence=confidence)
+    bound = total.bound
+    if bound is not None and bound != Bound.exact():
+        bound = replace(bound, confidence=confidence)
     return replace(total, spent=spent, plain=plain, bound=bound)

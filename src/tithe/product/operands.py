@@ -13,6 +13,7 @@ from tithe.errors import InvalidDTypeError, InvalidValueError
 
 __all__ = ["DTYPES", "Shape", "check_operands"]
 
+_NO_BATCH = torch.Size()
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -85,6 +86,8 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
             f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the last size of A ({k}) and the last but one of "
             f"B ({B.shape[-2]}) must be equal; transpose one with .mT?"
         )
+    if A.dim() == B.dim() == 2:
+        return Shape(m, k, B.shape[1], _NO_BATCH)
     try:
         lead = torch.Size(np.broadcast_shapes(A.shape[:-2], B.shape[:-2]))
     except ValueError:

@@ -82,7 +82,7 @@ def _reason(rows: list[Row]) -> str:
             "Low-rank weights are the plain way to spend that share: the factors are made once, from the weights and "
             "the layer's outputs on training images, and the last layer, with next to no work, stays exact."
         )
-    return " ".join(sentences)
+    return "\n".join(sentences)
 
 
 def _in_time(row: Row) -> str:

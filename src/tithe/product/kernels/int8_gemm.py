@@ -8,24 +8,29 @@ result never depends on the choice, the time does. See :func:`levels`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.product.kernels.int8_panels import add_lines, add_rows, multiply_tiles, pack_lines, pack_rows
-from tithe.product.kernels.passes import over_rows
 from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel, host_features
+from tithe.product.kernels.threads import run_parts
 
 __all__ = ["available", "instruction_sets", "int8_matmul", "int8_matmul_reference", "int8_matmul_scaled", "levels"]
 
 Matrix = NDArray[np.int8] | Tensor
 
 _INT16, _INT32 = (1 << 15) - 1, (1 << 31) - 1
+_PACKED, _MULTIPLIED = 1 << 18, 1 << 23  # elements and multiply-adds in a part of the work, at least
+_BLOCK = 1 << 18  # bytes of packed left operand that stay in the second-level cache
 _UNIT = 16  # elements along k that both operands are padded to: what one weaving reads
 
 
@@ -93,6 +98,9 @@ def int8_matmul(
     a, b = _operands(a, b)
     out = _output(out, (len(a), b.shape[1]), np.int32)
     nothing = np.empty(0, np.float32)
+    if not a.size or not b.size:
+        out[:] = 0
+        return out
     _multiply(a, b, instructions, out, np.empty((0, 0), np.float32), nothing, nothing, nothing, nothing)
     return out
 
@@ -128,6 +136,9 @@ def int8_matmul_scaled(
         raise InvalidValueError("u and v make one rank-one matrix: give both or neither")
     rows = [_vector(x, m) for x in (row_scale, np.zeros(m, np.float32) if u is None else u)]
     columns = [_vector(x, n) for x in (column_scale, np.zeros(n, np.float32) if v is None else v)]
+    if not a.size or not b.size:
+        np.multiply(rows[1][:, None], columns[1], out=out)
+        return out
     _multiply(a, b, instructions, np.empty((0, 0), np.int32), out, rows[0], columns[0], rows[1], columns[1])
     return out
 
@@ -144,27 +155,32 @@ def int8_matmul_reference(a: Matrix, b: Matrix) -> NDArray[np.int32]:
 
 def _multiply(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None, *outputs: Any) -> None:
     (m, k), n = a.shape, b.shape[1]
-    if not (m and n and k):
-        for out in outputs[:2]:
-            out[:] = 0
-        if len(outputs[1]):
-            out = outputs[1]
-            out += outputs[4][:, None] * outputs[5]
-        return
     kernel, offset = _kernel(a, b, instructions)
     wide = kernel.group == 0
     steps = -(-k // _UNIT) * (_UNIT // (2 if wide else 4))
-    left = _pack(a, kernel.rows, steps, wide, offset, lines=True)
+    left, packing = _pack(a, kernel.rows, steps, wide, offset, lines=True)
     by_lines = not b.flags.c_contiguous
-    right = _pack(b.T if by_lines else b, kernel.columns, steps, wide, 0, lines=by_lines)
+    source = b.T if by_lines else b
+    right, more = _pack(source, kernel.columns, steps, wide, 0, lines=by_lines)
     start = np.zeros(-(-n // kernel.columns) * kernel.columns, np.int32)
-    if not wide:
-        over_rows(add_lines if by_lines else add_rows, n, b.size, b.T if by_lines else b, start)
-        start *= np.int32(-offset)
-    over_rows(
-        multiply_tiles, -(-m // kernel.rows), m * n * max(k // 64, 1),
-        kernel, left.ctypes.data, right.ctypes.data, steps, start, *outputs,
-    )  # fmt: skip
+    add = add_lines if by_lines else add_rows
+    sums = [] if wide else [partial(add, i, j, source, start) for i, j in _ranges(n, b.size // _PACKED)]
+    _run([*packing, *more, *sums])
+    start *= np.int32(-offset)
+    tiles = -(-m // kernel.rows)
+    block = max(8, min(64, _BLOCK // (steps * kernel.rows * 4)))
+    parts = min(max(-(-tiles // block), torch.get_num_threads()), 1 + m * n * k // _MULTIPLIED)
+    addresses = left.ctypes.data, right.ctypes.data
+    _run([partial(multiply_tiles, i, j, kernel, *addresses, steps, start, *outputs) for i, j in _ranges(tiles, parts)])
+
+
+def _run(tasks: list[Callable[[], None]]) -> None:
+    run_parts(lambda i: tasks[i](), len(tasks))
+
+
+def _ranges(count: int, parts: int) -> list[tuple[int, int]]:
+    edges = [count * i // max(parts, 1) for i in range(max(parts, 1) + 1)]
+    return [(i, j) for i, j in pairwise(edges) if i < j]
 
 
 def _kernel(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None) -> tuple[Kernel, int]:
@@ -186,25 +202,30 @@ def _kernel(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None) 
     return Avx2(group), -low
 
 
-def _pack(x: NDArray[np.int8], size: int, steps: int, wide: bool, offset: int, lines: bool) -> NDArray[np.int8]:
-    """Panels of ``size`` lines (k along the line) or columns (k down the rows), in 64-byte aligned memory."""
+def _pack(
+    x: NDArray[np.int8], size: int, steps: int, wide: bool, offset: int, lines: bool
+) -> tuple[NDArray[np.int8], list[Callable[[], None]]]:
+    """Panels of ``size`` lines (k along the line) or columns (k down the rows), aligned, and the tasks that fill them."""
     per_step, step = 2 if wide else 4, size * 4
     panel = steps * step
     count = -(-x.shape[0 if lines else 1] // size)
     memory = np.empty(count * panel + 64, np.int8)
     packed = memory[-memory.ctypes.data % 64 :][: count * panel]
-    units = (size, _UNIT) if lines else (_UNIT, size)
-    for piece, row, column in _pieces(x, units):
+    tasks: list[Callable[[], None]] = []
+    for piece, row, column in _pieces(x, (size, _UNIT) if lines else (_UNIT, size)):
         at, depth = (row, column) if lines else (column, row)
+        across, along = piece.shape if lines else piece.shape[::-1]
         target = packed.ctypes.data + at // size * panel + depth // per_step * step
-        length = piece.shape[1 if lines else 0] // per_step
-        source, stride = piece.ctypes.data, piece.strides[0]
-        parts = piece.shape[0 if lines else 1] // size
-        if lines:
-            over_rows(pack_lines, parts, piece.size, source, stride, length, wide, offset, target, panel, size)
-        else:
-            over_rows(pack_rows, parts, piece.size, source, stride, length, wide, target, panel, size)
-    return packed
+        shape = target, panel, size
+
+        def task(i: int, j: int, x: Any = piece, depth: int = along // per_step, shape: Any = shape) -> None:
+            if lines:
+                pack_lines(i, j, x.ctypes.data, x.strides[0], depth, wide, offset, *shape)
+            else:
+                pack_rows(i, j, x.ctypes.data, x.strides[0], depth, wide, *shape)
+
+        tasks += [partial(task, i, j) for i, j in _ranges(across // size, piece.size // _PACKED)]
+    return packed, tasks
 
 
 def _pieces(x: NDArray[np.int8], units: tuple[int, int]) -> Iterator[tuple[NDArray[np.int8], int, int]]:

@@ -27,7 +27,6 @@ __all__ = ["add_lines", "add_rows", "multiply_tiles", "pack_lines", "pack_rows"]
 _jit: Any = numba.njit(nogil=True, cache=True)
 
 _DEPTH = 256  # steps of a right panel that stay in the first-level cache while left tiles pass by
-_BLOCK = 1 << 18  # bytes of packed left operand that stay in the second level
 _LINE = 64  # bytes
 
 
@@ -88,52 +87,44 @@ def multiply_tiles(  # type: ignore[no-untyped-def]
 ):
     """Rows of tiles ``first``..``last`` of the product, into ``exact`` (int32) or, if that is empty, ``scaled``.
 
-    ``start`` (n and up to a whole panel) is what the sums start from: it takes back the offset that made the left operand unsigned.
+    Those rows of ``left`` should fit into the second-level cache. ``start`` (whole panels) is what the sums start from:
+    it takes back the offset that made the left operand unsigned.
     """
-    height, width = kernel.rows, kernel.columns
-    tile = height * width
-    group = kernel.group
+    height, width, group = kernel.rows, kernel.columns, kernel.group
     m, n = max(exact.shape[0], scaled.shape[0]), max(exact.shape[1], scaled.shape[1])
-    block = max(8, min(64, _BLOCK // (steps * height * 4)))
-    tiles = np.empty(block * tile + 16, np.int32)
+    tile = height * width
+    tiles = np.empty((last - first) * tile + 16, np.int32)
     base = (-tiles.ctypes.data) % 64 // 4
     acc = tiles.ctypes.data + base * 4
-    for top in range(first, last, block):
-        count = min(block, last - top)
-        low, high = top * height, (top + count) * height
-        for column in range(0, n, width):
-            columns = min(width, n - column)
-            for t in range(0, count * tile * 4, width * 4):
-                copy(start.ctypes.data + column * 4, acc + t, width // 8)
-            for begin in range(0, steps, _DEPTH):
-                end = min(steps, begin + _DEPTH)
-                for t in range(count):
-                    a = left + ((top + t) * steps + begin) * height * 4
-                    b = right + (column * steps + begin * width) * 4
-                    s = 0
-                    while s < end - begin:
-                        # the last steps that do not fill a group
-                        g = kernel.group if end - begin - s >= group else 1
-                        per = max(g, ROUND)
-                        rounds = (end - begin - s) // per
-                        accumulate(kernel, g, acc + t * tile * 4, a + s * height * 4, b + s * width * 4, rounds)
-                        s += rounds * per
-            octets = columns // 8
-            for i in range(low, min(high, m)):
-                t = (i - low) * width
-                if len(exact):
-                    if octets:
-                        copy(acc + t * 4, exact.ctypes.data + (i * n + column) * 4, octets)
-                    for j in range(octets * 8, columns):
-                        exact[i, column + j] = tiles[base + t + j]
-                else:
-                    if octets:
-                        scale(
-                            acc + t * 4, scaled.ctypes.data + (i * n + column) * 4, octets,
-                            row_scale[i], column_scale.ctypes.data + column * 4, u[i], v.ctypes.data + column * 4,
-                        )  # fmt: skip
-                    for j in range(octets * 8, columns):
-                        scaled[i, column + j] = (
-                            np.float32(tiles[base + t + j]) * row_scale[i] * column_scale[column + j]
-                            + u[i] * v[column + j]
-                        )
+    for column in range(0, n, width):
+        for t in range(0, (last - first) * tile * 4, width * 4):
+            copy(start.ctypes.data + column * 4, acc + t, width // 8)
+        for begin in range(0, steps, _DEPTH):
+            depth = min(_DEPTH, steps - begin)
+            for t in range(last - first):
+                a = left + ((first + t) * steps + begin) * height * 4
+                b = right + (column * steps + begin * width) * 4
+                s = 0
+                while s < depth:
+                    g = group if depth - s >= group else 1  # the last steps may not fill a group
+                    per = max(g, ROUND)
+                    rounds = (depth - s) // per
+                    accumulate(kernel, g, acc + t * tile * 4, a + s * height * 4, b + s * width * 4, rounds)
+                    s += rounds * per
+        octets, whole = min(width, n - column) // 8, min(width, n - column) // 8 * 8
+        for i in range(first * height, min(last * height, m)):
+            t = (i - first * height) * width
+            if len(exact):
+                if octets:
+                    copy(acc + t * 4, exact.ctypes.data + (i * n + column) * 4, octets)
+                for j in range(whole, min(width, n - column)):
+                    exact[i, column + j] = tiles[base + t + j]
+            else:
+                if octets:
+                    scale(
+                        acc + t * 4, scaled.ctypes.data + (i * n + column) * 4, octets,
+                        row_scale[i], column_scale.ctypes.data + column * 4, u[i], v.ctypes.data + column * 4,
+                    )  # fmt: skip
+                for j in range(whole, min(width, n - column)):
+                    value = np.float32(tiles[base + t + j]) * row_scale[i] * column_scale[column + j]
+                    scaled[i, column + j] = value + u[i] * v[column + j]

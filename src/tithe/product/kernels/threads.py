@@ -1,0 +1,73 @@
+"""Parts of one kernel on several threads: on torch's own OpenMP threads where they can be had.
+
+libgomp's threads spin for milliseconds after every torch operation, in case another follows. Threads of our own would
+share the cores with them for that time and get half of each; the spinning ones start at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+__all__ = ["run_parts"]
+
+_Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def run_parts(part: Callable[[int], None], count: int) -> None:
+    """Call ``part(i)`` for every i below ``count``, on at most ``torch.get_num_threads()`` threads; raises its errors.
+
+    The threads take the next i whenever they are free. ``part`` should release the GIL for most of its time.
+
+    >>> done = []
+    >>> run_parts(done.append, 3)
+    >>> sorted(done)
+    [0, 1, 2]
+    """
+    threads = min(torch.get_num_threads(), count)
+    tickets = itertools.count()
+    errors: list[BaseException] = []
+
+    def work(_: object = None) -> None:
+        try:
+            while not errors and (i := next(tickets)) < count:
+                part(i)
+        except BaseException as error:
+            errors.append(error)
+
+    if threads <= 1:
+        work()
+    elif (parallel := _gomp()) is not None:
+        parallel(_Region(work), None, threads, 0)
+    else:
+        others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+        work()
+        for other in others:
+            other.result()
+    if errors:
+        raise errors[0]
+
+
+@functools.cache
+def _gomp() -> Callable[..., None] | None:
+    """The entry of the libgomp that torch brings and has loaded, or None with another OpenMP or none."""
+    for path in (Path(torch.__file__).parent / "lib").glob("libgomp*.so*"):
+        try:
+            parallel = ctypes.CDLL(str(path)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        parallel.argtypes = [_Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        parallel.restype = None
+        return parallel  # type: ignore[no-any-return]
+    return None
+
+
+@functools.cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="tithe")

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -42,7 +43,8 @@ def test_version_and_help_from_a_shell():
 
 def test_the_command_line_does_not_import_torch_before_it_is_needed():
     code = (
-        "import sys; from tithe.cli import main; main(['--help']); main(['audit', '--help']); main(['audit', '--list'])\n"
+        "import sys; from tithe.cli import main\n"
+        "for line in ('--help', 'audit --help', 'audit --list', '--version'): assert main(line.split()) == 0\n"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
@@ -132,4 +134,4 @@ def test_a_real_quick_audit(tmp_path):
     assert found.returncode == 0, found.stderr
     report = json.loads((tmp_path / "report.json").read_text())
     assert all(claim["verdict"] != "unmeasured" for claim in report["claims"])
-    assert "http" not in (tmp_path / "report.html").read_text()
+    assert re.search(r"(src|href)=\"?http", (tmp_path / "report.html").read_text()) is None

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from scipy import stats
-from torch import Tensor
 
 import tithe
 from benchmarks.bars.bar import Reading, bar
@@ -50,7 +49,7 @@ def coverage() -> Iterator[Reading]:
 def tolerance() -> Iterator[Reading]:
     """No product above its tolerance, chosen by the planner or forced, over families of operands."""
     above, products, used = 0, 0, set()
-    for family, make in FAMILIES.items():
+    for make in FAMILIES.values():
         for seed in range(3):
             g = torch.Generator().manual_seed(seed)
             A, B = make(640, g)
@@ -120,5 +119,3 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-

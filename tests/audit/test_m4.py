@@ -27,13 +27,19 @@ def evidence(*rows, data="MNIST"):
 def test_holds_within_the_ratio_with_the_interval():
     finding = judge(evidence(row(), row("b", lost=5.0, high=6.0)))
     assert finding.verdict == "holds"
-    assert finding.summary == "a: 0.02 points lost at 30% of the multiply–adds."
+    assert finding.summary == "0.02 points lost at 30% of the multiply–adds, by a."
 
 
 def test_fails_where_everything_within_the_ratio_loses_more():
     finding = judge(evidence(row(lost=0.06, high=0.07), row("exactish", share=1.0, lost=0.0)))
     assert finding.verdict == "fails"
-    assert "a: 0.06 points lost" in finding.summary
+    assert "0.06 points lost at 30% of the multiply–adds, by a;" in finding.summary
+
+
+def test_failing_on_other_data_does_not_refute():
+    finding = judge(evidence(row(lost=0.06, high=0.07), data="digits"))
+    assert finding.verdict == "unmeasured"
+    assert "Measured on digits only" in finding.summary
 
 
 def test_fails_where_nothing_is_within_the_ratio():
@@ -60,7 +66,7 @@ def test_conditions(given, data, words):
 
 def test_conditions_add_up_and_fewer_are_preferred():
     one, two = row("one", high=0.3), row("two", high=0.2, time=2.0)
-    assert judge(evidence(two, one)).summary.startswith("one:")
+    assert judge(evidence(two, one)).summary.endswith("by one.")
     assert " and one goes by the mean" in judge(evidence(two)).condition
 
 

@@ -46,6 +46,7 @@ def test_each_verdict_reaches_the_report(fake, tmp_path, verdict):
     ("error", "reason"),
     [
         (DataUnavailableError("mnist is in none of its places"), "mnist is in none of its places"),
+        (DataUnavailableError("mnist is nowhere:\n  1. look\n  2. find"), "mnist is nowhere:\n  1. look\n  2. find"),
         (UnmeasurableError("needs a CUDA device"), "needs a CUDA device"),
         (ModuleNotFoundError("no ray", name="ray.tune"), "needs the package 'ray.tune', which is not installed"),
     ],
@@ -55,6 +56,7 @@ def test_what_is_missing_is_said_and_is_no_error(fake, tmp_path, error, reason):
     assert report.exit_code == 0
     first, second = read(tmp_path)["claims"]
     assert (first["verdict"], first["reason"], first["error"]) == ("unmeasured", reason, None)
+    assert first["summary"] == reason.splitlines()[0]
     assert second["verdict"] == "holds"
 
 

@@ -11,7 +11,9 @@ from tithe.product.kernels.passes import quantise_lines, rescale
 
 @given(rows=st.integers(1, 40), columns=st.integers(1, 70), seed=st.integers(0, 99), transposed=st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_quantising_has_the_same_bits_with_and_without_numba(rows: int, columns: int, seed: int, transposed: bool) -> None:
+def test_quantising_has_the_same_bits_with_and_without_numba(
+    rows: int, columns: int, seed: int, transposed: bool
+) -> None:
     g = torch.Generator().manual_seed(seed)
     X = torch.randn(columns, rows, generator=g).T if transposed else torch.randn(rows, columns, generator=g)
     shift = X.mean(1)

@@ -15,7 +15,9 @@ _PASSES = ("mean", "reach", "quantise", "rescale", "outer", "rank one", "weights
 def machine(**speeds: float) -> Rates:
     """A machine whose float32 product does 1e11 multiply–adds a second, other kinds by the factors given."""
     table = {step: {1024: 1e-12} for step in _PASSES}
-    table |= {f"gemm.{kind}": {1024: 1e-11 / speed} for kind, speed in ({"float32": 1.0, "probe": 1.0} | speeds).items()}
+    table |= {
+        f"gemm.{kind}": {1024: 1e-11 / speed} for kind, speed in ({"float32": 1.0, "probe": 1.0} | speeds).items()
+    }
     return Rates(table, launch=0.0)
 
 

@@ -26,7 +26,13 @@ _T = TypeVar("_T")
 
 
 class UnmeasurableError(TitheError, RuntimeError):
-    """A claim cannot be measured here; the message says what is missing."""
+    """A claim cannot be measured here; the message says what is missing.
+
+    >>> Run().need(False, "two GPUs")
+    Traceback (most recent call last):
+    ...
+    tithe.audit.claim.UnmeasurableError: needs two GPUs
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ __all__ = ["draw"]
 _INK, _SOFT, _GRID = "#010101", "#020202", "#030303"
 _HUES = tuple(f"#0a0a{i:02x}" for i in range(1, 8))
 _VARIABLES = {_INK: "--ink", _SOFT: "--soft", _GRID: "--rule"} | {h: f"--hue-{i}" for i, h in enumerate(_HUES, 1)}
-_MARKERS = ("o", "s", "^", "D", "v", "P", "h")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "h", "<", ">")  # more than hues, so that no pair comes twice
 _SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True, "font.size": 10,
     "axes.edgecolor": _SOFT, "axes.labelcolor": _INK, "xtick.color": _SOFT, "ytick.color": _SOFT,

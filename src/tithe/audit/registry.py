@@ -13,7 +13,13 @@ __all__ = ["UnknownClaimError", "discover", "select"]
 
 
 class UnknownClaimError(InvalidValueError):
-    """No claim has this id; the message names those that exist."""
+    """No claim has this id; the message names those that exist.
+
+    >>> select(discover(), ["Z9"])
+    Traceback (most recent call last):
+    ...
+    tithe.audit.registry.UnknownClaimError: unknown claim Z9; the claims are ...
+    """
 
 
 def discover(package: str = "tithe.audit.claims") -> tuple[Claim, ...]:

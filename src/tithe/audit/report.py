@@ -22,6 +22,10 @@ class Result:
         evidence: what was measured; empty where nothing was.
         seconds: how long measuring and judging took; ``None`` where it did not run.
         error: the traceback of an unexpected exception, else ``None``.
+
+    >>> from tithe.audit import discover
+    >>> Result(discover()[0], Finding("unmeasured", "Not yet.")).to_dict()["verdict"]
+    'unmeasured'
     """
 
     claim: Claim
@@ -64,6 +68,10 @@ class Report:
         machine: as ``tithe.machine.describe`` returns it.
         results: one per claim, in order.
         interrupted: whether it was stopped before the last claim.
+
+    >>> report = Report("0.1.0", "2026-01-01T00:00:00+00:00", "quick", "cpu", 0, {"cores": 2}, (), interrupted=True)
+    >>> report.exit_code, report.to_dict()["claims"]
+    (130, [])
     """
 
     version: str

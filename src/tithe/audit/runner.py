@@ -131,7 +131,7 @@ def _settle(claim: Claim, mode: Mode, device: str, seed: int, watch: Callable[[E
 
 
 def _unmeasured(why: str) -> Finding:
-    return Finding("unmeasured", why, reason=why)
+    return Finding("unmeasured", (why.splitlines() or ["no reason given"])[0], reason=why)
 
 
 def _is_optional(error: Exception) -> bool:

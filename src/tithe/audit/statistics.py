@@ -14,7 +14,11 @@ __all__ = ["Interval", "PowerLaw", "interval", "power_law"]
 
 
 class Interval(NamedTuple):
-    """A mean and both ends of its confidence interval; the ends are ``None`` where one value gives no spread."""
+    """A mean and both ends of its confidence interval; the ends are ``None`` where one value gives no spread.
+
+    >>> Interval(2.0, 1.5, 2.5).high
+    2.5
+    """
 
     mean: float
     low: float | None
@@ -22,7 +26,12 @@ class Interval(NamedTuple):
 
 
 class PowerLaw(NamedTuple):
-    """``y = factor · x**exponent``, with the 95 % interval of the exponent (``None`` from two points)."""
+    """``y = factor · x**exponent``, with the 95 % interval of the exponent (``None`` from two points).
+
+    >>> law = PowerLaw(factor=1 / 3, exponent=-0.5, low=-0.51, high=-0.49)
+    >>> round(law.factor * 1024**law.exponent, 4)
+    0.0104
+    """
 
     factor: float
     exponent: float

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 __all__ = ["Pair", "RankOne"]
@@ -100,12 +102,22 @@ class Pair:
         return (left.clamp_(min=0) * right.clamp_(min=0)).sqrt_()
 
     @cached_property
-    def rough_slice_weights(self) -> Tensor:
-        """``slice_weights`` as a few evenly spaced rows of A and columns of B show them, in O(k)."""
+    def rough_slice_weights(self) -> NDArray[np.float64]:
+        """``slice_weights`` as a few evenly spaced rows of A and columns of B show them, the heaviest first; O(k)."""
         rows, columns = (max(1, size // _ROUGH) for size in (self.m, self.n))
         a, b = (None if s is None else s[::step] for s, step in ((self.a, rows), (self.b, columns)))
         few = Pair(self.A[::rows], self.B[:, ::columns], a, b)
-        return few.slice_weights.mul_(math.sqrt(self.m * self.n / (few.m * few.n)))
+        weights = few.slice_weights.double() * math.sqrt(self.m * self.n / (few.m * few.n))
+        return np.sort(weights.cpu().numpy())[::-1]
+
+    @cached_property
+    def _rough_shares(self) -> NDArray[np.float64]:
+        return np.cumsum(self.rough_slice_weights**2)
+
+    def share_of_heaviest(self, count: int) -> float:
+        """Share that the ``count`` heaviest slices seem to have in the sum of all squared weights."""
+        total = self._rough_shares[-1]
+        return float(self._rough_shares[count - 1] / total) if total > 0 else 1.0
 
     @property
     def left(self) -> Tensor:

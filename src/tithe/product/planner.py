@@ -79,8 +79,8 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
     """
     pair = probing.pair
     options = candidates(pair.A.device.type, known.kinds)
-    costs = [known.seconds(e.work(pair.m, pair.k, pair.n, pair.A.dtype), pair.cube) for e in options]
-    budget = _WORTH * known.seconds(Exact().work(pair.m, pair.k, pair.n, pair.A.dtype), pair.cube)
+    costs, plain_cost = _costs(known, options, pair.m, pair.k, pair.n, pair.A.dtype)
+    budget = _WORTH * plain_cost
     if min(costs) + known.seconds(probing.work(LADDER[0]), pair.cube) > budget:
         return _plain(pair, Attempt("auto", "nothing is cheaper than the plain product for operands of this size"))
     if not pair.finite:
@@ -147,6 +147,16 @@ def multiply_by(
     if tol is not None and bound.upper > tol:
         return _plain(pair, _missed(estimator, bound, tol), spent=spent)
     return Outcome(product.tensor(pair.A.dtype), estimator.name, bound, spent)
+
+
+@lru_cache(maxsize=1024)
+def _costs(
+    known: Rates, options: tuple[Estimator, ...], m: int, k: int, n: int, dtype: torch.dtype
+) -> tuple[tuple[float, ...], float]:
+    """Seconds predicted for each of the options, and for the plain product."""
+    cube = float(m) * k * n
+    each = tuple(known.seconds(estimator.work(m, k, n, dtype), cube) for estimator in options)
+    return each, known.seconds(Exact().work(m, k, n, dtype), cube)
 
 
 def _plain(pair: Pair, *reasons: Attempt, spent: float = 0.0) -> Outcome:

@@ -41,7 +41,7 @@ _LAUNCH = {"cpu": 30e-6, "cuda": 30e-6}  # s, a step's fixed cost: a few Python 
 _log = logging.getLogger("tithe")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rates:
     """Seconds per unit of work, by step and size (edge of a cube); see ``seconds``."""
 

@@ -91,7 +91,8 @@ def _load(run: Run) -> tuple[Split, list[str]]:
         name, loaded = "MNIST", data.load("mnist")
     except DataUnavailableError as error:
         name, loaded = "digits", data.load("digits")
-        notes.append(f"Measured on scikit-learn's digits (8×8 pixels, 64 → 512 → 256 → 10): {error}")
+        why = str(error).partition(". ")[0]
+        notes.append(f"Measured on scikit-learn's digits, 8×8 pixels, 64 → 512 → 256 → 10, for want of MNIST: {why}.")
     highest = float(loaded.train_x.max())
     images = (
         torch.from_numpy(x).flatten(1).to(run.device, torch.float32) / highest for x in (loaded.train_x, loaded.test_x)

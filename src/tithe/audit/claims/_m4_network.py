@@ -85,10 +85,12 @@ def low_rank(network: Network, split: Split, ratio: float) -> tuple[Callable[[Te
     """
     x, factors, spent = split.train_x[:10_000], [], 0
     last_weight, last_bias = network[-1]
+    total = sum(weight.numel() for weight, _ in network)
+    within = (ratio * total - last_weight.numel()) / (total - last_weight.numel())
     for weight, bias in network[:-1]:
         outputs = torch.nn.functional.linear(x, weight, bias)
         mean = outputs.mean(0)
-        rank = max(1, int(ratio * weight.numel() / sum(weight.shape)))
+        rank = max(1, int(within * weight.numel() / sum(weight.shape)))
         _, vectors = torch.linalg.eigh((outputs - mean).T @ (outputs - mean))
         top = vectors[:, -rank:]
         shift = mean + (bias - mean) @ top @ top.T
@@ -102,7 +104,7 @@ def low_rank(network: Network, split: Split, ratio: float) -> tuple[Callable[[Te
             x = torch.addmm(shift, x @ left, right).relu_()
         return torch.nn.functional.linear(x, last_weight, last_bias)
 
-    return classify, (spent + last_weight.numel()) / sum(weight.numel() for weight, _ in network)
+    return classify, (spent + last_weight.numel()) / total
 
 
 @torch.no_grad()

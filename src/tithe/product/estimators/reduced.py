@@ -59,7 +59,9 @@ class Reduced:
         if self.kind == "int8":
             return Approximation(integers.multiply(pair, plus))
         dense = _FLOATS[self.kind](pair)
-        return Approximation(dense if plus is None else dense.addr_(plus.u.to(dense), plus.v.to(dense)))
+        if plus is None:
+            return Approximation(dense)
+        return Approximation(dense.to(pair.wide).addr_(plus.u, plus.v))  # wider than the kind: the means are large
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """All the multiply–adds, and the passes that round the operands and scale the result."""

@@ -56,10 +56,7 @@ class Truncated:
 
     def expected_error(self, pair: Pair, look: Look) -> float:
         """The share of the product that the dropped slices carry, as if slices were orthogonal, and inner's error."""
-        squares = pair.rough_slice_weights.double().square()
-        total = float(squares.sum())
-        kept = float(squares.topk(slices(self.ratio, pair.k)).values.sum())
-        dropped = 1 - kept / total if total > 0 else 0.0
+        dropped = 1 - pair.share_of_heaviest(slices(self.ratio, pair.k))
         inner = self.inner.expected_error(pair, look)
         return math.sqrt(max(dropped, 0.0) * look.norm**2 + (1 - dropped) * inner**2)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tithe.product.kernels.passes import quantise_lines
 from tithe.product.pair import Pair
 
 __all__ = ["cast", "float8", "float8_sums", "tf32"]
@@ -39,8 +40,8 @@ def tf32(pair: Pair) -> Tensor:
 def float8(pair: Pair) -> Tensor:
     """Row- and column-scaled e4m3 operands on fp8 tensor cores; (m, n) bfloat16. Ada, Hopper or later."""
     row_scale, column_scale = (_scale(x) for x in (pair.left_reach, pair.right_reach))
-    left = (pair.left.float() / row_scale[:, None]).to(torch.float8_e4m3fn)
-    right = (pair.right.T.float() / column_scale[:, None]).to(torch.float8_e4m3fn)
+    left = quantise_lines(pair.A, _float(pair.a), row_scale, torch.float8_e4m3fn).contiguous()
+    right = quantise_lines(pair.B.T, _float(pair.b), column_scale, torch.float8_e4m3fn).contiguous()
     return float8_sums(left, right, row_scale, column_scale)
 
 
@@ -54,6 +55,10 @@ def float8_sums(left: Tensor, right: Tensor, row_scale: Tensor, column_scale: Te
         left, right.T, scale_a=row_scale[:, None], scale_b=column_scale[None], out_dtype=torch.bfloat16
     )
     return product[:m, :n]
+
+
+def _float(shift: Tensor | None) -> Tensor | None:
+    return None if shift is None else shift.float()
 
 
 def _power_of_two(reach: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ result never depends on the choice, the time does. See :func:`levels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.product.kernels.int8_panels import add_lines, add_rows, multiply_tiles, pack_lines, pack_rows
+from tithe.product.kernels.int8_panels import PACKED, UNIT, add_lines, add_rows, extremes, multiply_tiles, pack, ranges
 from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel, host_features
 from tithe.product.kernels.threads import run_parts
 
@@ -29,9 +28,8 @@ __all__ = ["available", "instruction_sets", "int8_matmul", "int8_matmul_referenc
 Matrix = NDArray[np.int8] | Tensor
 
 _INT16, _INT32 = (1 << 15) - 1, (1 << 31) - 1
-_PACKED, _MULTIPLIED = 1 << 18, 1 << 23  # elements and multiply-adds in a part of the work, at least
+_MULTIPLIED = 1 << 23  # multiply-adds in a part of the work, at least
 _BLOCK = 1 << 18  # bytes of packed left operand that stay in the second-level cache
-_UNIT = 16  # elements along k that both operands are padded to: what one weaving reads
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -119,10 +117,17 @@ def int8_matmul_scaled(
     """``(a @ b)·row_scale·column_scale + u vᵀ`` in float32; the int32 sums never leave the cache.
 
     Args:
-        a, b, instructions: as for :func:`int8_matmul`, and with its errors.
-        row_scale, column_scale: float32 (m,) and (n,).
-        u, v: float32 (m,) and (n,), both or neither.
+        a: shape (m, k), int8, as for :func:`int8_matmul`; so are its errors.
+        b: shape (k, n), int8.
+        row_scale: float32 (m,).
+        column_scale: float32 (n,).
+        u: float32 (m,), given with ``v`` or not at all.
+        v: float32 (n,).
         out: float32 (m, n), C-contiguous, to be written to.
+        instructions: one of :func:`instruction_sets`; the fastest by default.
+
+    Returns:
+        float32 (m, n); each element is ``(sum·row_scale)·column_scale + u·v``, rounded after every operation.
 
     >>> a = np.array([[1, -2], [3, 4]], np.int8)
     >>> one = np.ones(2, np.float32)
@@ -157,30 +162,25 @@ def _multiply(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None
     (m, k), n = a.shape, b.shape[1]
     kernel, offset = _kernel(a, b, instructions)
     wide = kernel.group == 0
-    steps = -(-k // _UNIT) * (_UNIT // (2 if wide else 4))
-    left, packing = _pack(a, kernel.rows, steps, wide, offset, lines=True)
+    steps = -(-k // UNIT) * (UNIT // (2 if wide else 4))
+    left, packing = pack(a, kernel.rows, steps, wide, offset, lines=True)
     by_lines = not b.flags.c_contiguous
     source = b.T if by_lines else b
-    right, more = _pack(source, kernel.columns, steps, wide, 0, lines=by_lines)
+    right, more = pack(source, kernel.columns, steps, wide, 0, lines=by_lines)
     start = np.zeros(-(-n // kernel.columns) * kernel.columns, np.int32)
     add = add_lines if by_lines else add_rows
-    sums = [] if wide else [partial(add, i, j, source, start) for i, j in _ranges(n, b.size // _PACKED)]
+    sums = [] if wide else [partial(add, i, j, source, start) for i, j in ranges(n, b.size // PACKED)]
     _run([*packing, *more, *sums])
     start *= np.int32(-offset)
     tiles = -(-m // kernel.rows)
     block = max(8, min(64, _BLOCK // (steps * kernel.rows * 4)))
     parts = min(max(-(-tiles // block), torch.get_num_threads()), 1 + m * n * k // _MULTIPLIED)
     addresses = left.ctypes.data, right.ctypes.data
-    _run([partial(multiply_tiles, i, j, kernel, *addresses, steps, start, *outputs) for i, j in _ranges(tiles, parts)])
+    _run([partial(multiply_tiles, i, j, kernel, *addresses, steps, start, *outputs) for i, j in ranges(tiles, parts)])
 
 
 def _run(tasks: list[Callable[[], None]]) -> None:
     run_parts(lambda i: tasks[i](), len(tasks))
-
-
-def _ranges(count: int, parts: int) -> list[tuple[int, int]]:
-    edges = [count * i // max(parts, 1) for i in range(max(parts, 1) + 1)]
-    return [(i, j) for i, j in pairwise(edges) if i < j]
 
 
 def _kernel(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None) -> tuple[Kernel, int]:
@@ -189,58 +189,17 @@ def _kernel(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None) 
     name = instructions or next(iter(names), None)
     if name is None or name not in names:
         raise InvalidValueError(f"no kernel for {name or 'this processor'} here; there is {names or 'none'}")
-    low, high = int(a.min()), int(a.max())
-    reach = max(-int(b.min()), int(b.max()))
+    (low, high), (lowest, highest) = extremes(a.reshape(-1)), extremes(b.reshape(-1, order="A"))
+    reach = max(-lowest, highest)
     if a.shape[1] * max(-low, high) * reach > _INT32:
         raise InvalidValueError(
             f"sums of {a.shape[1]} products of up to {max(-low, high)} x {reach} may exceed int32: split k into parts"
         )
     kind = KERNELS[name]
-    if kind is not Avx2:
+    if not issubclass(kind, Avx2):
         return kind(), -low
     group = max((g for g in GROUPS if 2 * g * (high - low) * reach <= _INT16), default=0)
     return Avx2(group), -low
-
-
-def _pack(
-    x: NDArray[np.int8], size: int, steps: int, wide: bool, offset: int, lines: bool
-) -> tuple[NDArray[np.int8], list[Callable[[], None]]]:
-    """Panels of ``size`` lines (k along the line) or columns (k down the rows), aligned, and the tasks that fill them."""
-    per_step, step = 2 if wide else 4, size * 4
-    panel = steps * step
-    count = -(-x.shape[0 if lines else 1] // size)
-    memory = np.empty(count * panel + 64, np.int8)
-    packed = memory[-memory.ctypes.data % 64 :][: count * panel]
-    tasks: list[Callable[[], None]] = []
-    for piece, row, column in _pieces(x, (size, _UNIT) if lines else (_UNIT, size)):
-        at, depth = (row, column) if lines else (column, row)
-        across, along = piece.shape if lines else piece.shape[::-1]
-        target = packed.ctypes.data + at // size * panel + depth // per_step * step
-        shape = target, panel, size
-
-        def task(i: int, j: int, x: Any = piece, depth: int = along // per_step, shape: Any = shape) -> None:
-            if lines:
-                pack_lines(i, j, x.ctypes.data, x.strides[0], depth, wide, offset, *shape)
-            else:
-                pack_rows(i, j, x.ctypes.data, x.strides[0], depth, wide, *shape)
-
-        tasks += [partial(task, i, j) for i, j in _ranges(across // size, piece.size // _PACKED)]
-    return packed, tasks
-
-
-def _pieces(x: NDArray[np.int8], units: tuple[int, int]) -> Iterator[tuple[NDArray[np.int8], int, int]]:
-    """Parts of x that cover it, with where they begin; whole units, the ragged edges copied and filled with zeros."""
-    rows, columns = (size // unit * unit for size, unit in zip(x.shape, units, strict=True))
-    for part, i, j in ((x[:rows, :columns], 0, 0), (x[rows:, :columns], rows, 0), (x[:, columns:], 0, columns)):
-        if not part.size:
-            continue
-        shape = tuple(-(-size // unit) * unit for size, unit in zip(part.shape, units, strict=True))
-        if shape == part.shape:
-            yield part, i, j
-        else:
-            full = np.zeros(shape, np.int8)
-            full[: part.shape[0], : part.shape[1]] = part
-            yield full, i, j
 
 
 def _operands(a: Matrix, b: Matrix) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

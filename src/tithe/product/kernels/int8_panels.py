@@ -1,37 +1,95 @@
 """The loops around the micro-kernel: packing operands in the order in which it reads them, blocking, writing results.
 
-Matrices that are packed are handed over as addresses and strides in bytes, all whole panels; the caller keeps them
-alive. That, and no edges, keeps the compilation short.
+The compiled loops take packed and unpacked matrices as addresses and strides in bytes, and whole panels only: ragged
+edges are copied and filled up before. That keeps the compilation short.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
-from tithe.product.kernels.simd import (
-    ROUND,
-    accumulate,
-    copy,
-    scale,
-    weave_lines,
-    weave_lines_wide,
-    weave_step,
-    weave_step_wide,
-)
+from tithe.product.kernels.simd import ROUND, accumulate
+from tithe.product.kernels.weaving import copy, scale, weave_lines, weave_lines_wide, weave_step, weave_step_wide
 
-__all__ = ["add_lines", "add_rows", "multiply_tiles", "pack_lines", "pack_rows"]
+__all__ = ["PACKED", "UNIT", "add_lines", "add_rows", "extremes", "multiply_tiles", "pack", "ranges"]
 
 _jit: Any = numba.njit(nogil=True, cache=True)
 
 _DEPTH = 256  # steps of a right panel that stay in the first-level cache while left tiles pass by
 _LINE = 64  # bytes
+UNIT = 16  # elements along k that both operands are padded to: what one weaving reads
+PACKED = 1 << 18  # elements that are packed in one part of the work, at least
+
+
+def pack(
+    x: NDArray[np.int8], size: int, steps: int, wide: bool, offset: int, lines: bool
+) -> tuple[NDArray[np.int8], list[Callable[[], None]]]:
+    """Panels of ``size`` lines (k along the line) or columns (k down the rows), and the tasks that will fill them."""
+    per_step, step = 2 if wide else 4, size * 4
+    panel = steps * step
+    count = -(-x.shape[0 if lines else 1] // size)
+    memory = np.empty(count * panel + _LINE, np.int8)
+    packed = memory[-memory.ctypes.data % _LINE :][: count * panel]
+    tasks: list[Callable[[], None]] = []
+    for piece, row, column in _pieces(x, (size, UNIT) if lines else (UNIT, size)):
+        at, depth = (row, column) if lines else (column, row)
+        across, along = piece.shape if lines else piece.shape[::-1]
+        target = packed.ctypes.data + at // size * panel + depth // per_step * step
+        kernel = partial(_pack_lines, offset=offset) if lines else _pack_rows
+        tasks += [
+            partial(_fill, kernel, piece, first, last, along // per_step, wide, (target, panel, size))
+            for first, last in ranges(across // size, piece.size // PACKED)
+        ]
+    return packed, tasks
+
+
+def _fill(kernel: Any, piece: NDArray[np.int8], first: int, last: int, steps: int, wide: bool, to: Any) -> None:
+    kernel(first, last, piece.ctypes.data, piece.strides[0], steps, wide, *to)
+
+
+def ranges(count: int, parts: int) -> list[tuple[int, int]]:
+    """``range(count)`` in ``parts`` (at least 1) even ranges, without those that are empty.
+
+    >>> ranges(10, 3)
+    [(0, 3), (3, 6), (6, 10)]
+    """
+    edges = [count * i // max(parts, 1) for i in range(max(parts, 1) + 1)]
+    return [(first, last) for first, last in pairwise(edges) if first < last]
+
+
+def _pieces(x: NDArray[np.int8], units: tuple[int, int]) -> Iterator[tuple[NDArray[np.int8], int, int]]:
+    """Parts of x that cover it, with where they begin; whole units, the ragged edges copied and filled with zeros."""
+    rows, columns = (size // unit * unit for size, unit in zip(x.shape, units, strict=True))
+    for part, i, j in ((x[:rows, :columns], 0, 0), (x[rows:, :columns], rows, 0), (x[:, columns:], 0, columns)):
+        if not part.size:
+            continue
+        shape = tuple(-(-size // unit) * unit for size, unit in zip(part.shape, units, strict=True))
+        if shape == part.shape:
+            yield part, i, j
+        else:
+            full = np.zeros(shape, np.int8)
+            full[: part.shape[0], : part.shape[1]] = part
+            yield full, i, j
 
 
 @_jit
-def pack_lines(first, last, source, stride, steps, wide, offset, target, panel, height):  # type: ignore[no-untyped-def]
+def extremes(x):
+    """The least and the greatest of int8 x, one-dimensional and not empty."""
+    low = high = x[0]
+    for e in x:
+        low, high = min(low, e), max(high, e)
+    return low, high
+
+
+@_jit
+def _pack_lines(first, last, source, stride, steps, wide, target, panel, height, offset):
     """Panels ``first``..``last``, ``panel`` bytes apart, of ``height`` lines each; k runs along the line."""
     step = height * 4
     for p in range(first, last):
@@ -46,7 +104,7 @@ def pack_lines(first, last, source, stride, steps, wide, offset, target, panel, 
 
 
 @_jit
-def pack_rows(first, last, source, stride, steps, wide, target, panel, width):  # type: ignore[no-untyped-def]
+def _pack_rows(first, last, source, stride, steps, wide, target, panel, width):
     """Panels ``first``..``last``, ``panel`` bytes apart, of ``width`` columns each; k runs down the rows."""
     for begin in range(first * width, last * width, _LINE):
         end = min(begin + _LINE, last * width)
@@ -61,7 +119,7 @@ def pack_rows(first, last, source, stride, steps, wide, target, panel, width):  
 
 
 @_jit
-def add_lines(first, last, x, sums):  # type: ignore[no-untyped-def]
+def add_lines(first, last, x, sums):
     """Sums of the lines ``first``..``last`` of int8 x."""
     for i in range(first, last):
         total = np.int32(0)
@@ -71,7 +129,7 @@ def add_lines(first, last, x, sums):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def add_rows(first, last, x, sums):  # type: ignore[no-untyped-def]
+def add_rows(first, last, x, sums):
     """Sums of the columns ``first``..``last`` of int8 x."""
     part = sums[first:last]
     part[:] = 0
@@ -82,9 +140,7 @@ def add_rows(first, last, x, sums):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def multiply_tiles(  # type: ignore[no-untyped-def]
-    first, last, kernel, left, right, steps, start, exact, scaled, row_scale, column_scale, u, v
-):
+def multiply_tiles(first, last, kernel, left, right, steps, start, exact, scaled, row_scale, column_scale, u, v):
     """Rows of tiles ``first``..``last`` of the product, into ``exact`` (int32) or, if that is empty, ``scaled``.
 
     Those rows of ``left`` should fit into the second-level cache. ``start`` (whole panels) is what the sums start from:

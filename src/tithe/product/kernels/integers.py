@@ -30,7 +30,10 @@ def sums(left: Tensor, right: Tensor) -> Tensor:
     """The int32 product of two int8 matrices, (m, k) and (k, n); exact as long as k·LEVEL² fits, k < 133,000."""
     if left.device.type != "cuda":
         return torch._int_mm(left, right)
-    m, n = left.shape[0], right.shape[1]  # tensor cores want more than 16 rows and multiples of 8
-    left = pad(left, (0, -left.shape[1] % 8, 0, max(0, 17 - m)))
-    right = pad(right, (0, -n % 8, 0, -right.shape[0] % 8))
-    return torch._int_mm(left, right)[:m, :n]
+    # Tensor cores want lines along k for both, more than 16 rows and multiples of 8.
+    m, n = left.shape[0], right.shape[1]
+    lines = right.T.contiguous()
+    if m <= 16 or (m | n | left.shape[1]) % 8:
+        left = pad(left, (0, -left.shape[1] % 8, 0, max(-m % 8, 24 - m)))
+        lines = pad(lines, (0, -lines.shape[1] % 8, 0, -n % 8))
+    return torch._int_mm(left.contiguous(), lines.T)[:m, :n]

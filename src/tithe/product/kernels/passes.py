@@ -1,15 +1,13 @@
 """The O(n²) passes around an int8 product, each reading its matrix once: quantising lines, rescaling the sums.
 
-Numba on contiguous float32 CPU tensors, plain torch on everything else, with the same bits. Rows are split over a few
-threads; the kernels hold no lock.
+Numba on contiguous float32 CPU tensors, Triton on CUDA, plain torch on everything else.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import Any
 
 import numba
@@ -17,34 +15,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["over_rows", "quantise_lines", "rescale"]
+from tithe.product.kernels.threads import run_parts
+
+__all__ = ["quantise_lines", "rescale"]
 
 _SPLIT = 1 << 18  # elements a thread should have before it is worth starting
 
 
-def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor) -> Tensor:
-    """``rint((X − shift)/scale)`` as int8, line by line.
+def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
+    """``(X − shift)/scale``, rounded, line by line.
 
     Args:
         X: shape (lines, length), floating point.
         shift: what each line loses first, float32 (lines,), or ``None``.
         scale: float32 (lines,); 0 (a constant line) gives zeros. The caller sees to it that the result fits.
+        dtype: int8 (half to even) or float8_e4m3fn.
 
     Returns:
-        int8 (lines, length), in the memory order of ``X`` if that is a contiguous matrix or its transpose. O(size).
+        (lines, length) of ``dtype``, in the memory order of ``X`` if that is a contiguous matrix or its transpose.
+        O(size), the same bits on every way for int8.
 
     >>> quantise_lines(torch.tensor([[1.0, -2.0]]), None, torch.tensor([0.5]))
     tensor([[ 2, -4]], dtype=torch.int8)
     """
     inverse = torch.where(scale > 0, 1 / scale, torch.zeros_like(scale))
     shift = torch.zeros_like(scale) if shift is None else shift
-    if not _numba_can(X):
-        return ((X.float() - shift[:, None]) * inverse[:, None]).round_().to(torch.int8)
+    if X.is_cuda and _triton() is not None:
+        quantised: Tensor = _triton().quantise(X, shift, inverse, dtype)
+        return quantised
+    if dtype != torch.int8 or not _numba_can(X):
+        scaled = (X.float() - shift[:, None]) * inverse[:, None]
+        return scaled.to(dtype) if dtype.is_floating_point else scaled.round_().to(dtype)
     by_rows = X.is_contiguous()
     source = X if by_rows else X.T
     out = torch.empty(source.shape, dtype=torch.int8)
     kernel = _quantise_rows if by_rows else _quantise_columns
-    over_rows(kernel, len(source), X.numel(), source.numpy(), shift.numpy(), inverse.numpy(), out.numpy())
+    _over_rows(kernel, len(source), X.numel(), source.numpy(), shift.numpy(), inverse.numpy(), out.numpy())
     return out if by_rows else out.T
 
 
@@ -62,35 +68,35 @@ def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[T
     >>> rescale(torch.tensor([[6]], dtype=torch.int32), torch.tensor([0.5]), torch.tensor([2.0]))
     tensor([[6.]])
     """
+    if sums.is_cuda and _triton() is not None:
+        rescaled: Tensor = _triton().rescale(sums, row_scale, column_scale, plus)
+        return rescaled
     if not (sums.device.type == "cpu" and sums.is_contiguous()):
         out = sums.float().mul_(row_scale[:, None]).mul_(column_scale)
         return out if plus is None else out.add_(plus[0][:, None] * plus[1])
     out = sums.view(torch.float32)
     u, v = plus if plus is not None else (row_scale, column_scale)
-    over_rows(
+    _over_rows(
         _rescale, len(sums), sums.numel(),
         sums.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None, out.numpy(),
     )  # fmt: skip
     return out
 
 
-def over_rows(kernel: Callable[..., None], rows: int, elements: int, *arrays: Any) -> None:
-    """Call ``kernel(first, last, *arrays)`` on ranges of rows that cover all of them, on torch's number of threads."""
-    threads = min(torch.get_num_threads(), max(1, elements // _SPLIT), rows)
-    if threads <= 1:
-        kernel(0, rows, *arrays)
-        return
-    ranges = list(pairwise(rows * i // threads for i in range(threads + 1)))
-    pool = _pool(threads - 1)
-    others = [pool.submit(kernel, *part, *arrays) for part in ranges[1:]]
-    kernel(*ranges[0], *arrays)
-    for other in others:
-        other.result()
+def _over_rows(kernel: Callable[..., None], rows: int, elements: int, *arrays: Any) -> None:
+    """Call ``kernel(first, last, *arrays)`` on ranges of rows that cover all of them."""
+    parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), rows)
+    edges = [rows * i // parts for i in range(parts + 1)]
+    run_parts(lambda i: kernel(edges[i], edges[i + 1], *arrays), parts)
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="tithe")
+def _triton() -> Any:
+    """The Triton passes, or nothing where Triton is not installed."""
+    try:
+        return importlib.import_module("tithe.product.kernels.triton_passes")
+    except ImportError:
+        return None
 
 
 def _numba_can(X: Tensor) -> bool:

@@ -64,7 +64,7 @@ def _gomp() -> Callable[..., None] | None:
             continue
         parallel.argtypes = [_Region, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
         parallel.restype = None
-        return parallel  # type: ignore[no-any-return]
+        return parallel
     return None
 
 

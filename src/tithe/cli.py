@@ -11,7 +11,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from tithe import __version__
-from tithe.errors import TitheError
+from tithe.errors import TitheError, UnknownClaimError
 
 if TYPE_CHECKING:
     from tithe.audit import Claim, Mode, Report
@@ -83,7 +83,7 @@ def audit(
 
     try:
         claims = package.select(package.discover(), ids)
-    except package.UnknownClaimError as error:
+    except UnknownClaimError as error:
         _complain(str(error))
         return 2
     if list_:

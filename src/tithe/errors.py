@@ -7,6 +7,8 @@ __all__ = [
     "InvalidStateError",
     "InvalidValueError",
     "TitheError",
+    "UnknownClaimError",
+    "UnmeasurableError",
 ]
 
 
@@ -32,3 +34,11 @@ class CorruptFileError(TitheError, ValueError):
 
 class DataUnavailableError(TitheError, RuntimeError):
     """A data set is in none of the places where it is looked for, and could not be fetched."""
+
+
+class UnknownClaimError(InvalidValueError):
+    """No claim of the audit has this id; the message names those that exist."""
+
+
+class UnmeasurableError(TitheError, RuntimeError):
+    """A claim of the audit cannot be measured here; the message says what is missing."""

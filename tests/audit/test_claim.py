@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from tithe.audit import VERDICTS, Claim, Finding, Run, UnmeasurableError
-from tithe.errors import InvalidValueError
+from tithe.audit import VERDICTS, Claim, Finding, Run
+from tithe.errors import InvalidValueError, UnmeasurableError
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

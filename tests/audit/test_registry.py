@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from tithe.audit import Claim, UnknownClaimError, discover, select
-from tithe.errors import InvalidValueError
+from tithe.audit import Claim, discover, select
+from tithe.errors import InvalidValueError, UnknownClaimError
 
 CLAIM = """
 from tithe.audit import Claim, Evidence, Finding

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from tithe.audit import VERDICTS, Evidence, UnmeasurableError, audit
-from tithe.errors import DataUnavailableError, InvalidValueError
+from tithe.audit import VERDICTS, Evidence, audit
+from tithe.errors import DataUnavailableError, InvalidValueError, UnmeasurableError
 
 KEYS = {
     "id", "title", "says", "claimed", "baseline", "verdict", "summary", "measured", "condition", "reason", "seconds",

@@ -5,11 +5,11 @@
 True
 """
 
-from tithe.audit.claim import VERDICTS, Claim, Finding, Mode, Run, UnmeasurableError, Verdict
+from tithe.audit.claim import VERDICTS, Claim, Finding, Mode, Run, Verdict
 from tithe.audit.evidence import Axis, Column, Evidence, Plot, Role, Row, Series, Table
 from tithe.audit.formatting import duration, show
 from tithe.audit.page import render
-from tithe.audit.registry import UnknownClaimError, discover, select
+from tithe.audit.registry import discover, select
 from tithe.audit.report import Report, Result
 from tithe.audit.runner import Event, audit
 from tithe.audit.statistics import Interval, PowerLaw, interval, power_law
@@ -33,8 +33,6 @@ __all__ = [
     "Run",
     "Series",
     "Table",
-    "UnknownClaimError",
-    "UnmeasurableError",
     "Verdict",
     "audit",
     "discover",

@@ -11,28 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from tithe.audit.evidence import Evidence
-from tithe.errors import InvalidValueError, TitheError
+from tithe.errors import InvalidValueError, UnmeasurableError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["VERDICTS", "Claim", "Finding", "Mode", "Run", "UnmeasurableError", "Verdict"]
+__all__ = ["VERDICTS", "Claim", "Finding", "Mode", "Run", "Verdict"]
 
 Mode = Literal["quick", "full"]
 Verdict = Literal["holds", "holds if", "fails", "unmeasured"]
 VERDICTS: tuple[Verdict, ...] = ("holds", "holds if", "fails", "unmeasured")
 _ID = re.compile(r"[A-Z][1-9][0-9]*")
 _T = TypeVar("_T")
-
-
-class UnmeasurableError(TitheError, RuntimeError):
-    """A claim cannot be measured here; the message says what is missing.
-
-    >>> Run().need(False, "two GPUs")
-    Traceback (most recent call last):
-    ...
-    tithe.audit.claim.UnmeasurableError: needs two GPUs
-    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +104,13 @@ class Run:
             self.watch(min(max(done, 0.0), 1.0), what)
 
     def need(self, present: bool, what: str) -> None:
-        """Raise ``UnmeasurableError`` naming ``what`` unless it is present: the claim then ends as unmeasured."""
+        """Raise ``UnmeasurableError`` naming ``what`` unless it is present: the claim then ends as unmeasured.
+
+        >>> Run().need(False, "two GPUs")
+        Traceback (most recent call last):
+        ...
+        tithe.errors.UnmeasurableError: needs two GPUs
+        """
         if not present:
             raise UnmeasurableError(f"needs {what}")
 

@@ -7,19 +7,9 @@ import pkgutil
 from collections.abc import Iterable, Sequence
 
 from tithe.audit.claim import Claim
-from tithe.errors import InvalidValueError
+from tithe.errors import InvalidValueError, UnknownClaimError
 
-__all__ = ["UnknownClaimError", "discover", "select"]
-
-
-class UnknownClaimError(InvalidValueError):
-    """No claim has this id; the message names those that exist.
-
-    >>> select(discover(), ["Z9"])
-    Traceback (most recent call last):
-    ...
-    tithe.audit.registry.UnknownClaimError: unknown claim Z9; the claims are ...
-    """
+__all__ = ["discover", "select"]
 
 
 def discover(package: str = "tithe.audit.claims") -> tuple[Claim, ...]:
@@ -57,6 +47,10 @@ def select(claims: Iterable[Claim], ids: Sequence[str]) -> tuple[Claim, ...]:
 
     >>> [claim.id for claim in select(discover(), ["m2"])]
     ['M2']
+    >>> select(discover(), ["Z9"])
+    Traceback (most recent call last):
+    ...
+    tithe.errors.UnknownClaimError: unknown claim Z9; the claims are ...
     """
     claims = tuple(claims)
     wanted = {name.upper() for name in ids}

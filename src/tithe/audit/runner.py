@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from tithe import __version__, machine
-from tithe.audit.claim import Claim, Finding, Mode, Run, UnmeasurableError
+from tithe.audit.claim import Claim, Finding, Mode, Run
 from tithe.audit.evidence import Evidence
 from tithe.audit.page import render
 from tithe.audit.report import Report, Result
-from tithe.errors import DataUnavailableError, InvalidValueError
+from tithe.errors import DataUnavailableError, InvalidValueError, UnmeasurableError
 from tithe.files import write_atomically
 
 __all__ = ["Event", "audit"]

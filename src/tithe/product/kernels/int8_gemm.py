@@ -1,4 +1,4 @@
-"""Exact int8 x int8 -> int32 matrix products on CPUs, markedly faster than float32 ones and without a C compiler.
+"""Exact int8 x int8 -> int32 matrix products on CPUs, faster than float32 ones and without a C compiler.
 
 The instructions of x86 multiply unsigned by signed bytes, so the left operand is shifted to start at zero and the shift
 is taken back with the column sums of the right one. AVX2 adds such products in an int16 that saturates. How many fit
@@ -49,7 +49,8 @@ def available() -> bool:
     >>> isinstance(available(), bool)
     True
     """
-    return instruction_sets() not in ((), ("avx2",)) or (bool(instruction_sets()) and "avx512f" not in host_features())
+    names = instruction_sets()
+    return bool(names) and (names != ("avx2",) or "avx512f" not in host_features())
 
 
 def levels(instructions: str | None = None) -> tuple[int, ...]:

@@ -127,8 +127,6 @@ def test_predicts_its_error(estimator: Estimator, family: str) -> None:
     expected = estimator.expected_error(Pair(A, B), look(A, B))
     floor = 3e-6 * float(truth(A, B).norm())  # float32 rounding, which nobody predicts
     assert found <= 1.6 * expected + floor
-    if isinstance(estimator, Sampled) and family == "shifted":
-        return  # expects more than it finds: probes cannot tell a product of rank one that exactly
     assert expected <= 2.5 * found + floor
 
 

@@ -76,7 +76,7 @@ def test_rates_interpolate_and_end_flat() -> None:
 def test_kinds_are_those_that_are_faster() -> None:
     table = {"gemm.float32": {64: 1.0, 128: 1.0}, "gemm.int8": {64: 2.0, 128: 0.5}, "gemm.bfloat16": {64: 50.0}}
     known = Rates(table)
-    assert known.kinds == ("int8", "float32")
+    assert known.kinds == ("float32", "int8")
     assert known.fastest_kind == "int8"
     assert Rates({}).kinds == ()
 

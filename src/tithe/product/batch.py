@@ -8,13 +8,11 @@ from torch import Tensor
 from tithe.product.operands import Shape
 from tithe.product.pair import Pair
 from tithe.product.planner import Outcome, multiply_at_ratio, multiply_by, multiply_within
-from tithe.product.probing import LADDER, Probing
+from tithe.product.probing import Probing
 from tithe.product.rates import Rates
 from tithe.product.request import Request
 
 __all__ = ["multiply"]
-
-_FEW = 4  # probes where more would eat up the ratio
 
 
 def multiply(
@@ -54,9 +52,7 @@ def _one(
     if request.ratio is None:
         assert request.tol is not None
         return multiply_within(Probing(pair, groups, judging), request.tol, failure, known, drawing)
-    entries = pair.area + pair.m * pair.n
-    probes = LADDER[0] if LADDER[0] * entries <= request.ratio / 3 * pair.cube else _FEW
-    return multiply_at_ratio(Probing(pair, groups, judging, probes), request.ratio, request.tol, failure, drawing)
+    return multiply_at_ratio(Probing(pair, groups, judging), request.ratio, request.tol, failure, drawing)
 
 
 def _child(generator: torch.Generator | None, device: torch.device) -> torch.Generator:

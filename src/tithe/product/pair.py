@@ -13,8 +13,6 @@ from torch import Tensor
 
 __all__ = ["Pair", "RankOne"]
 
-_ROUGH = 64  # lines that stand for all of them
-
 
 @dataclass(frozen=True, slots=True)
 class RankOne:
@@ -74,22 +72,36 @@ class Pair:
     @cached_property
     def left_reach(self) -> Tensor:
         """Largest magnitude in each row of the shifted A, (m,)."""
-        return _reach(self.A.amin(1), self.A.amax(1), self.a, self.wide)
+        return _reach(*self._row_ends, self.a)
 
     @cached_property
     def right_reach(self) -> Tensor:
         """Largest magnitude in each column of the shifted B, (n,)."""
-        return _reach(self.B.amin(0), self.B.amax(0), self.b, self.wide)
+        return _reach(*self._column_ends, self.b)
+
+    @cached_property
+    def reach_norms(self) -> tuple[float, float]:
+        """Euclidean norms of ``left_reach`` and ``right_reach``."""
+        both = [torch.linalg.vector_norm(reach, dtype=torch.float64) for reach in (self.left_reach, self.right_reach)]
+        left, right = torch.stack(both).tolist()
+        return left, right
+
+    @cached_property
+    def _row_ends(self) -> tuple[Tensor, Tensor]:
+        return self.A.amin(1).to(self.wide), self.A.amax(1).to(self.wide)
+
+    @cached_property
+    def _column_ends(self) -> tuple[Tensor, Tensor]:
+        return self.B.amin(0).to(self.wide), self.B.amax(0).to(self.wide)
 
     @cached_property
     def norms(self) -> tuple[float, float]:
         """Frobenius norms of the shifted A and B (the shift taken to be the means)."""
-        left = float(torch.linalg.vector_norm(self.A, dtype=self.wide)) ** 2
-        right = float(torch.linalg.vector_norm(self.B, dtype=self.wide)) ** 2
+        squares = [torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2 for X in (self.A, self.B)]
         if self.a is not None and self.b is not None:
-            left -= self.k * float(self.a.double().square().sum())
-            right -= self.k * float(self.b.double().square().sum())
-        return math.sqrt(max(left, 0.0)), math.sqrt(max(right, 0.0))
+            squares = [s - self.k * x.double().square().sum() for s, x in zip(squares, (self.a, self.b), strict=True)]
+        left, right = torch.stack(squares).clamp_(min=0).sqrt_().tolist()
+        return left, right
 
     @cached_property
     def slice_weights(self) -> Tensor:
@@ -97,27 +109,20 @@ class Pair:
 
         The l-th outer product of the sum A·B = Σₗ A:ₗ Bₗ: has this Frobenius norm.
         """
-        left = _squares(self.A, self.a, self.wide)
-        right = _squares(self.B.T, self.b, self.wide)
-        return (left.clamp_(min=0) * right.clamp_(min=0)).sqrt_()
+        A, B = self.A.to(self.wide), self.B.to(self.wide)
+        left, right = (A * A).sum(0), torch.linalg.vector_norm(B, dim=1).square_()
+        if self.a is not None and self.b is not None:  # Σ(x − s)² = Σx² − 2Σsx + Σs², without storing x − s
+            left += self.a.square().sum() - 2 * (self.a @ A)
+            right += self.b.square().sum() - 2 * (B @ self.b)
+        weights: Tensor = (left.clamp_(min=0) * right.clamp_(min=0)).sqrt_()
+        return weights
 
     @cached_property
-    def rough_slice_weights(self) -> NDArray[np.float64]:
-        """``slice_weights`` as a few evenly spaced rows of A and columns of B show them, the heaviest first; O(k)."""
-        rows, columns = (max(1, size // _ROUGH) for size in (self.m, self.n))
-        a, b = (None if s is None else s[::step] for s, step in ((self.a, rows), (self.b, columns)))
-        few = Pair(self.A[::rows], self.B[:, ::columns], a, b)
-        weights = few.slice_weights.double() * math.sqrt(self.m * self.n / (few.m * few.n))
-        return np.sort(weights.cpu().numpy())[::-1]
-
-    @cached_property
-    def _rough_shares(self) -> NDArray[np.float64]:
-        return np.cumsum(self.rough_slice_weights**2)
-
-    def share_of_heaviest(self, count: int) -> float:
-        """Share that the ``count`` heaviest slices seem to have in the sum of all squared weights."""
-        total = self._rough_shares[-1]
-        return float(self._rough_shares[count - 1] / total) if total > 0 else 1.0
+    def shares_of_heaviest(self) -> NDArray[np.float64]:
+        """Share that the i + 1 heaviest slices have in the sum of all squared weights, (k,), rising to 1."""
+        squares = np.sort(self.slice_weights.double().cpu().numpy() ** 2)[::-1]
+        total = squares.sum()
+        return np.cumsum(squares) / total if total > 0 else np.ones_like(squares)
 
     @property
     def left(self) -> Tensor:
@@ -145,15 +150,5 @@ class Pair:
         return Pair(self.A.index_select(1, index), self.B.index_select(0, index), self.a, self.b)
 
 
-def _reach(low: Tensor, high: Tensor, shift: Tensor | None, dtype: torch.dtype) -> Tensor:
-    low, high = low.to(dtype), high.to(dtype)
-    if shift is not None:
-        low, high = low - shift, high - shift
-    return torch.maximum(-low, high)
-
-
-def _squares(X: Tensor, shift: Tensor | None, dtype: torch.dtype) -> Tensor:
-    """Sums of squares of X − shift[:, None] over the lines, without storing the difference."""
-    X = X.to(dtype)
-    squares = (X * X).sum(0)
-    return squares if shift is None else squares - 2 * (shift @ X) + shift.square().sum()
+def _reach(low: Tensor, high: Tensor, shift: Tensor | None) -> Tensor:
+    return torch.maximum(-low, high) if shift is None else torch.maximum(shift - low, high - shift)

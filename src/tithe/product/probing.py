@@ -1,8 +1,7 @@
-"""Random probes of one product: drawn once, read by the planner, and what every attempt is certified with.
+"""Random probes of one product: drawn as far as they are needed, shared by all attempts at it.
 
-Each candidate of a list that was fixed before the probes were drawn, at each number of probes that it may be judged
-with, is charged its share of the failure probability. So the planner may look at the probes, and choose, without
-making the certificate any weaker than it says.
+No estimator sees them, and the planner settles what to try before the first is drawn. So a bound fails with no more
+than the probability it was given, and the attempts at one product need only share theirs.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ import torch
 from torch import Tensor
 
 from tithe.product.certificate import gaussian, relative_bound
-from tithe.product.estimators import Approximation, Look, Work
+from tithe.product.estimators import Approximation, Work
 from tithe.product.pair import Pair
 from tithe.receipt import Bound
 
-__all__ = ["LADDER", "Probing"]
+__all__ = ["LADDER", "Probing", "checking_work"]
 
-LADDER = (16, 32, 64)  # numbers of probes that a result may be judged with
-_DOUBLE = 3  # what a probe in float64 costs, conversion included
+LADDER = (16, 32, 48, 64)  # numbers of probes that a result may be judged with
 
 
 class Probing:
@@ -31,7 +29,6 @@ class Probing:
         pair: the operands.
         groups: the rows fall into that many items of equal size; a bound holds for each of them.
         generator: of the probes; no estimator may see it.
-        first: probes made for a first look.
         dtype: what they are computed in; that of the operands, at least float32, unless given.
     """
 
@@ -40,10 +37,9 @@ class Probing:
         pair: Pair,
         groups: int,
         generator: torch.Generator,
-        first: int = LADDER[0],
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.pair, self.groups, self.first, self.dtype = pair, groups, first, dtype or pair.wide
+        self.pair, self.groups, self.dtype = pair, groups, dtype or pair.wide
         self._generator = generator
         self._omega = pair.A.new_empty(pair.n, 0, dtype=self.dtype)
         self._image = pair.A.new_empty(pair.m, 0, dtype=self.dtype)
@@ -66,11 +62,14 @@ class Probing:
         operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * left * right
         return torch.finfo(self.dtype).eps / 2 * (operands + math.sqrt(self.pair.n) * norm)
 
-    def for_tolerance(self, tol: float) -> Probing:
-        """These probes, or fresh ones in float64 if an error of ``tol`` would not stand out from their rounding."""
-        if self.rounding(self.look.norm) <= tol * self.look.norm / 4:
+    def for_tolerance(self, tol: float, norm: float) -> Probing:
+        """These probes, or others in float64 if an error of ``tol`` would not stand out from their rounding.
+
+        ``norm`` is that of the product, as far as it is known.
+        """
+        if self.rounding(norm) <= tol * norm / 4:
             return self
-        return Probing(self.pair, self.groups, self._generator, self.first, torch.float64)
+        return Probing(self.pair, self.groups, self._generator, torch.float64)
 
     def extend(self, count: int) -> None:
         """Have at least ``count`` probes."""
@@ -79,17 +78,6 @@ class Probing:
             fresh = gaussian(self.pair.n, count - self.count, self.dtype, A.device, self._generator)
             self._omega = torch.cat((self._omega, fresh), 1)
             self._image = torch.cat((self._image, A @ (B @ fresh)), 1)
-
-    @cached_property
-    def look(self) -> Look:
-        """Estimates of ‖A·B‖ and of what its means leave, from the first probes."""
-        self.extend(self.first)
-        mean_part = self.pair.centred[1]
-        u, v = mean_part.u.to(self.dtype), mean_part.v.to(self.dtype)
-        rest = self._image[:, : self.first] - u[:, None] * (v @ self._omega[:, : self.first])
-        centred = float(torch.linalg.vector_norm(rest)) / math.sqrt(self.first)
-        # the norm of the mean part is known: probing something of rank one would tell less
-        return Look(math.hypot(float(u.norm() * v.norm()), centred), centred)
 
     def bound(self, product: Approximation, count: int, failure: float) -> Bound:
         """The bound that ``count`` probes give for ``product``, the largest over the groups; ``failure`` is for all."""
@@ -104,18 +92,24 @@ class Probing:
             worst = max(worst, item, key=lambda bound: bound.upper)
         return worst
 
-    def work(self, count: int) -> Work:
-        """Work of ``count`` probes of the operands."""
-        cost = count if self.dtype == self.pair.wide else _DOUBLE * count
-        return {"gemm.probe": cost * self.pair.area, "norm": self.pair.area}
-
-    def work_done(self, other: Probing) -> Work:
-        """Work of the probes made so far, here and, if it is not the same, in ``other``."""
-        done = self.work(self.count)
-        return done if other is self else {s: n + done[s] for s, n in other.work(other.count).items()}
+    def work(self) -> Work:
+        """Work of the probes of the operands that were made so far."""
+        return _operand_work(self.pair, self.count)
 
     def result_work(self, count: int) -> Work:
-        """Work of checking a dense result with them."""
-        entries = float(self.pair.m * self.pair.n)
-        cost = count if self.dtype == self.pair.wide else _DOUBLE * count
-        return {"gemm.probe result": cost * entries, "norm result": entries}
+        """Work of checking a dense result with ``count`` of them."""
+        return _result_work(self.pair, count)
+
+
+def checking_work(pair: Pair, count: int, *, dense: bool) -> Work:
+    """Work of judging one result, ``dense`` or not, with ``count`` probes of the operands' own dtype."""
+    return {**_operand_work(pair, count), **(_result_work(pair, count) if dense else {})}
+
+
+def _operand_work(pair: Pair, count: int) -> Work:
+    return {"gemm.probe": count * pair.area, "norm": pair.area}
+
+
+def _result_work(pair: Pair, count: int) -> Work:
+    entries = float(pair.m * pair.n)
+    return {"gemm.probe result": count * entries, "norm result": entries}

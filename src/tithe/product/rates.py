@@ -32,8 +32,10 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 1
+_VERSION = 2
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
+# From the most accurate kind to the least, on data that fit all of them.
+_ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8", "int6")
 _BUSY = 0.6  # processes waiting for each core
 _TOO_LONG = 0.5  # s
 _MOMENT = 0.05  # s
@@ -50,13 +52,14 @@ class Rates:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of reduced products that are faster than the float32 one for some size."""
-        plain = self.table.get("gemm.float32", {})
-        found = {k: self.table.get(f"gemm.{k}", {}) for k in KINDS}
-        return tuple(
-            kind for kind, points in found.items()
-            if (kind == "float32" and plain) or any(s < plain[n] for n, s in points.items())
-        )  # fmt: skip
+        """The kinds of reduced products worth having here: for some size faster than every more accurate one."""
+        found: list[str] = []
+        for kind in sorted(KINDS, key=_ACCURACY.index):
+            points = self.table.get(f"gemm.{kind}", {})
+            others = [self.table[f"gemm.{other}"] for other in found]
+            if any(all(s < 0.95 * other.get(n, math.inf) for other in others) for n, s in points.items()):
+                found.append(kind)
+        return tuple(found)
 
     @cached_property
     def fastest_kind(self) -> str:
@@ -69,7 +72,17 @@ class Rates:
         return sum(self.launch + amount * self._rate(step, size) for step, amount in work.items())
 
     def _rate(self, step: str, size: float) -> float:
-        points = self.table.get(step.removesuffix(" result"))
+        known = self._interpolated.get((step, size))
+        if known is None:
+            known = self._interpolated[step, size] = self._interpolate(step.removesuffix(" result"), size)
+        return known
+
+    @cached_property
+    def _interpolated(self) -> dict[tuple[str, float], float]:
+        return {}
+
+    def _interpolate(self, step: str, size: float) -> float:
+        points = self.table.get(step)
         if not points:
             return math.inf
         sizes = sorted(points)
@@ -167,7 +180,6 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
     area, cube = float(n * n), float(n) ** 3
     u, ones = A[0].clone(), torch.ones(n, device=A.device)
     probes, index = A[:, :16].contiguous(), torch.arange(0, n, 2, device=A.device)
-    left, right = (torch.randint(-127, 128, (n, n), dtype=torch.int8, device=A.device) for _ in range(2))
     total = torch.zeros(n, n, dtype=torch.int32, device=A.device)
     double, half, brain = ((A.to(d), B.to(d)) for d in (torch.float64, torch.float16, torch.bfloat16))
     steps: dict[str, tuple[Callable[[], object], float]] = {
@@ -175,7 +187,7 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         "gemm.float64": (lambda: double[0] @ double[1], cube),
         "gemm.float16": (lambda: half[0] @ half[1], cube),
         "gemm.bfloat16": (lambda: brain[0] @ brain[1], cube),
-        "gemm.int8": (lambda: integers.sums(left, right), cube),
+        **{f"gemm.{kind}": (_integer_product(A, level), cube) for kind, level in integers.LEVELS.items()},
         "mean": (lambda: A.mean(0), area),
         "reach": (lambda: (A.amin(1), A.amax(1)), area),
         "quantise": (lambda: passes.quantise_lines(A, u, ones), area),
@@ -194,3 +206,10 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
             tiny = (A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn))
             steps["gemm.float8"] = (lambda: floats.float8_sums(*tiny, ones, ones), cube)
     return steps
+
+
+def _integer_product(A: Tensor, level: int) -> Callable[[], object]:
+    """A product of int8 operands with entries up to ``level``: kernels may use how small they are."""
+    left = (A * (2 * level + 1)).floor_().sub_(level).clamp_(-level, level).to(torch.int8)
+    ones = torch.ones(A.shape[0], device=A.device)
+    return lambda: integers.scaled_sums(left, left, ones, ones)

@@ -19,7 +19,7 @@ Work = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What a few probes told of a product: estimates of ‖A·B‖_F and of ‖A'·B'‖_F, its part beyond the means."""
+    """What is known of a product before it is made: ‖A·B‖_F and ‖A'·B'‖_F, its part beyond the means."""
 
     norm: float
     centred: float

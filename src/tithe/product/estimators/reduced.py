@@ -14,24 +14,26 @@ from tithe.product.estimators.protocol import Approximation, Look, Work
 from tithe.product.kernels import floats, integers
 from tithe.product.pair import Pair, RankOne
 
-__all__ = ["KINDS", "Reduced"]
+__all__ = ["KINDS", "SCALED", "Reduced"]
 
 # Relative root-mean-square error of rounding to p significant bits, values spread over a binade: 0.41·2⁻ᵖ.
 _ROUNDING = {kind: 0.41 * 2.0**-bits for kind, bits in
              {"float8": 4, "bfloat16": 8, "float16": 11, "tf32": 11, "float32": 24}.items()}  # fmt: skip
 _ROUNDS_RESULT = {"bfloat16", "float16", "float8"}  # float8 products come back as bfloat16
-KINDS = ("int8", *_ROUNDING)
+SCALED = (*integers.LEVELS, "float8")
+KINDS = (*integers.LEVELS, *_ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
 class Reduced:
     """Both operands rounded to ``kind``, multiplied by the units that the hardware has for it, scaled back.
 
-    Does every multiply–add, in a fraction of the seconds where there are units for it (int8: VNNI or AMX on a CPU,
+    int7 and int6 use fewer of int8's levels: on CPUs that have AVX2 and no VNNI that is faster. Does every
+    multiply–add, in a fraction of the seconds where there are units for it (int8: VNNI or AMX on a CPU,
     tensor cores on a GPU; float8: Ada and Hopper) and many times slower where there are none.
 
     Args:
-        kind: one of ``KINDS``. int8 and float8 scale each row of A and each column of B to the full range.
+        kind: one of ``KINDS``. Integers and float8 scale each row of A and each column of B to the full range.
 
     Raises ``InvalidValueError`` for an unknown kind. Source: the error of rounding is modelled as independent and
     uniform, as in Higham and Mary 2019, SIAM J. Sci. Comput. 41(5).
@@ -56,8 +58,8 @@ class Reduced:
         self, pair: Pair, *, generator: torch.Generator | None = None, plus: RankOne | None = None
     ) -> Approximation:
         """The product in fewer bits."""
-        if self.kind == "int8":
-            return Approximation(integers.multiply(pair, plus))
+        if self.kind in integers.LEVELS:
+            return Approximation(integers.multiply(pair, self.kind, plus))
         dense = _FLOATS[self.kind](pair)
         if plus is None:
             return Approximation(dense)
@@ -67,7 +69,7 @@ class Reduced:
         """All the multiply–adds, and the passes that round the operands and scale the result."""
         operands = float(m * k + k * n)
         work = {f"gemm.{self.kind}": float(m) * k * n}
-        if self.kind == "int8":
+        if self.kind in integers.LEVELS:
             return work | {"reach": operands, "quantise": operands, "rescale": float(m * n)}
         if self.kind == "float8":
             return work | {"reach": operands, "quantise": operands, "cast": float(m * n)}
@@ -80,10 +82,9 @@ class Reduced:
     def expected_error(self, pair: Pair, look: Look) -> float:
         """Rounding errors of both operands (and of the result, where it is rounded too) added in square."""
         left, right = pair.norms
-        if self.kind == "int8":
-            steps = (pair.left_reach.double().square().sum() * right**2
-                     + pair.right_reach.double().square().sum() * left**2)  # fmt: skip
-            return math.sqrt(float(steps) / 12) / integers.LEVEL
+        if self.kind in integers.LEVELS:
+            left_steps, right_steps = pair.reach_norms
+            return math.hypot(left_steps * right, right_steps * left) / (math.sqrt(12) * integers.LEVELS[self.kind])
         rounding = _ROUNDING[self.kind]
         operands = 2 * rounding**2 * (left * right) ** 2 / pair.k
         result = _ROUNDING["bfloat16" if self.kind == "float8" else self.kind] if self.kind in _ROUNDS_RESULT else 0.0

@@ -13,8 +13,6 @@ from tithe.product.pair import Pair, RankOne
 
 __all__ = ["Sampled", "check_share", "slices"]
 
-_DOUBT = 0.35  # how wrong, relatively, 16 probes may be about the squared norm of a product of rank one
-
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
@@ -64,9 +62,8 @@ class Sampled:
 
     def expected_error(self, pair: Pair, look: Look) -> float:
         """Closed form, see above."""
-        total = float(pair.rough_slice_weights.sum())
-        variance = max(total**2 - look.norm**2, _DOUBT * look.norm**2)
-        return math.sqrt(variance / slices(self.ratio, pair.k))
+        total = float(pair.slice_weights.sum())
+        return math.sqrt(max(0.0, total**2 - look.norm**2) / slices(self.ratio, pair.k))
 
 
 def slices(ratio: float, k: int) -> int:

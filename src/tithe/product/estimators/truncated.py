@@ -56,7 +56,7 @@ class Truncated:
 
     def expected_error(self, pair: Pair, look: Look) -> float:
         """The share of the product that the dropped slices carry, as if slices were orthogonal, and inner's error."""
-        dropped = 1 - pair.share_of_heaviest(slices(self.ratio, pair.k))
+        dropped = 1 - float(pair.shares_of_heaviest[slices(self.ratio, pair.k) - 1])
         inner = self.inner.expected_error(pair, look)
         return math.sqrt(max(dropped, 0.0) * look.norm**2 + (1 - dropped) * inner**2)
 

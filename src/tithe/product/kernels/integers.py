@@ -1,35 +1,58 @@
-"""int8 products with row and column scales, summed exactly in int32."""
+"""Products of operands rounded to 8, 7 or 6 bits, with row and column scales, summed exactly in int32."""
 
 from __future__ import annotations
+
+from functools import cache
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from tithe.machine import cpu_flags
+from tithe.product.kernels import int8_gemm
 from tithe.product.kernels.passes import quantise_lines, rescale
 from tithe.product.pair import Pair, RankOne
 
-__all__ = ["LEVEL", "multiply", "sums"]
+__all__ = ["LEVELS", "multiply", "scaled_sums"]
 
-LEVEL = 127  # largest magnitude of a quantised entry
+LEVELS = {"int8": 127, "int7": 63, "int6": 31}  # largest magnitude of a rounded entry; all are stored as int8
 
 
-def multiply(pair: Pair, plus: RankOne | None = None) -> Tensor:
-    """The product of the (shifted) pair with entries rounded to int8, plus a rank-one matrix; float32 (m, n), O(mkn).
+def multiply(pair: Pair, kind: str, plus: RankOne | None = None) -> Tensor:
+    """The product of the (shifted) pair with entries rounded to ``kind``, plus a rank-one matrix; float32 (m, n).
 
-    Each row of A and column of B has its own scale, so that its largest entry becomes ``LEVEL``.
+    O(mkn). Each row of A and column of B has its own scale, so that its largest entry becomes the largest allowed.
     """
-    row_scale, column_scale = (pair.left_reach / LEVEL).float(), (pair.right_reach / LEVEL).float()
+    level = LEVELS[kind]
+    row_scale, column_scale = (pair.left_reach / level).float(), (pair.right_reach / level).float()
     left = quantise_lines(pair.A, None if pair.a is None else pair.a.float(), row_scale)
     right = quantise_lines(pair.B.T, None if pair.b is None else pair.b.float(), column_scale).T
     extra = None if plus is None else (plus.u.float(), plus.v.float())
-    return rescale(sums(left, right), row_scale, column_scale, extra)
+    return scaled_sums(left, right, row_scale, column_scale, extra)
 
 
-def sums(left: Tensor, right: Tensor) -> Tensor:
-    """The int32 product of two int8 matrices, (m, k) and (k, n); exact as long as k·LEVEL² fits, k < 133,000."""
-    if left.device.type != "cuda":
-        return torch._int_mm(left, right)
+def scaled_sums(
+    left: Tensor,
+    right: Tensor,
+    row_scale: Tensor,
+    column_scale: Tensor,
+    plus: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
+    """``(left @ right)·row_scale·column_scale + u vᵀ`` for int8 (m, k) and (k, n), by the fastest way there is here."""
+    if left.is_cuda:
+        return rescale(_cuda_sums(left, right), row_scale, column_scale, plus)
+    if _own_kernel():
+        return torch.from_numpy(int8_gemm.int8_matmul_scaled(left, right, row_scale, column_scale, *(plus or ())))
+    return rescale(torch._int_mm(left, right), row_scale, column_scale, plus)
+
+
+@cache
+def _own_kernel() -> bool:
+    """Whether our kernel beats torch's: torch has none for AVX2, and better ones for VNNI and AMX."""
+    return int8_gemm.available() and not cpu_flags() & {"amx_int8", "avx512_vnni"}
+
+
+def _cuda_sums(left: Tensor, right: Tensor) -> Tensor:
     # Tensor cores want lines along k for both, more than 16 rows and multiples of 8.
     m, n = left.shape[0], right.shape[1]
     lines = right.T.contiguous()

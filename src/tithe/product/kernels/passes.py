@@ -78,7 +78,7 @@ def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[T
     u, v = plus if plus is not None else (row_scale, column_scale)
     _over_rows(
         _rescale, len(sums), sums.numel(),
-        sums.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None, out.numpy(),
+        out.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None,
     )  # fmt: skip
     return out
 
@@ -120,13 +120,15 @@ def _quantise_columns(first, last, X, shift, inverse, out):
 
 
 @numba.njit(nogil=True, cache=True)
-def _rescale(first, last, sums, row_scale, column_scale, u, v, with_rank_one, out):
+def _rescale(first, last, out, row_scale, column_scale, u, v, with_rank_one):
+    row = np.empty(out.shape[1], np.int32)  # a copy: in place the loops would not vectorise
     for i in range(first, last):
+        row[:] = out[i].view(np.int32)
         r = row_scale[i]
         w = u[i]
         if with_rank_one:
-            for j in range(sums.shape[1]):
-                out[i, j] = (np.float32(sums[i, j]) * r) * column_scale[j] + w * v[j]
+            for j in range(row.size):
+                out[i, j] = (np.float32(row[j]) * r) * column_scale[j] + w * v[j]
         else:
-            for j in range(sums.shape[1]):
-                out[i, j] = (np.float32(sums[i, j]) * r) * column_scale[j]
+            for j in range(row.size):
+                out[i, j] = (np.float32(row[j]) * r) * column_scale[j]

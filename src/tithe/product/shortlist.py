@@ -1,0 +1,87 @@
+"""Which estimators should keep a tolerance, with how many probes, and what each would cost: the cheapest first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tithe.product.certificate import safety_factor
+from tithe.product.estimators import SCALED, Centred, Estimator, Exact, MeanField, Reduced, Truncated
+from tithe.product.pair import Pair
+from tithe.product.probing import LADDER, checking_work
+from tithe.product.rates import Rates
+from tithe.product.sample import Sample
+
+__all__ = ["Option", "shortlist", "worth_a_look"]
+
+_WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain product is not tried
+_MARGIN = 1.05  # between the bound that is predicted and the tolerance
+_MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An estimator, the probes to judge it with, and the seconds that both are predicted to take."""
+
+    estimator: Estimator
+    probes: int
+    seconds: float
+
+
+def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rates) -> list[Option]:
+    """All that should keep ``tol`` for less than the plain product, by predicted seconds.
+
+    Args:
+        pair: what is to be multiplied.
+        sample: of it; the source of all expectations.
+        tol: relative error allowed.
+        failure: probability that one attempt may fail with.
+        known: what things cost here.
+
+    O(k) for the sample's statistics, whatever the size of the operands.
+    """
+    budget = _WORTH * _seconds(known, Exact(), pair, 0)
+    affordable = [kind for kind in known.kinds if _seconds(known, Reduced(kind), pair, LADDER[0]) < budget]
+    options = [
+        Option(estimator, probes, _seconds(known, estimator, pair, probes))
+        for estimator, probes in _expected_to_do(pair, sample, tol, failure, affordable)
+    ]
+    return sorted((option for option in options if option.seconds < budget), key=lambda option: option.seconds)
+
+
+def worth_a_look(pair: Pair, known: Rates) -> bool:
+    """Whether anything could be cheaper than the plain product for operands of this size."""
+    few: tuple[Estimator, ...] = (MeanField(), *map(Reduced, known.kinds))
+    return min(_seconds(known, e, pair, LADDER[0]) for e in few) < _WORTH * _seconds(known, Exact(), pair, 0)
+
+
+def _seconds(known: Rates, estimator: Estimator, pair: Pair, probes: int) -> float:
+    seconds = known.seconds(estimator.work(pair.m, pair.k, pair.n, pair.A.dtype), pair.cube)
+    if probes == 0:
+        return seconds
+    return seconds + known.seconds(checking_work(pair, probes, dense=not isinstance(estimator, MeanField)), pair.cube)
+
+
+def _expected_to_do(
+    pair: Pair, sample: Sample, tol: float, failure: float, kinds: Sequence[str]
+) -> Iterator[tuple[Estimator, int]]:
+    """Each estimator that should keep ``tol``, with the fewest probes that should show it."""
+    spread = min(pair.m, pair.n) / 4  # directions over which errors are taken to be spread
+    allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=spread)) for s in LADDER}
+    whole = [Reduced(kind) for kind in kinds]
+    scaled = [estimator for estimator in whole if estimator.kind in SCALED]
+    fixed: Sequence[Estimator] = [MeanField(), *whole, *map(Centred, scaled)]
+    for estimator in fixed:
+        expected = sample.expected_error(estimator)
+        if probes := next((s for s in LADDER if expected <= allowed[s]), 0):
+            yield estimator, probes
+    means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
+    inners: Sequence[Estimator] = [Exact(), *(scaled if pair.A.device.type == "cpu" else [])]
+    for inner, centred in [*((inner, means) for inner in inners), (Exact(), False)]:
+        error = sample.inner_error(inner, centred=centred)
+        for probes, most in allowed.items():
+            share = sample.share_to_keep(most, centred=centred, inner_error=error)
+            if share <= _MOST_KEPT:
+                part = Truncated(math.ceil(1000 * share) / 1000, inner)
+                yield (Centred(part) if centred else part), probes

@@ -13,7 +13,7 @@ from tithe.product.rates import Rates
 from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 
-_PASSES = ("mean", "reach", "quantise", "rescale", "outer", "rank one", "weights", "gather", "cast", "norm")
+_PASSES = ("mean", "reach", "round", "rescale", "outer", "rank one", "weights", "gather", "cast", "norm")
 
 
 def machine(**speeds: float) -> Rates:

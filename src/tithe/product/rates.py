@@ -32,7 +32,7 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 2
+_VERSION = 3
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
 # From the most accurate kind to the least, on data that fit all of them.
 _ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8", "int6")
@@ -190,7 +190,7 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         **{f"gemm.{kind}": (_integer_product(A, level), cube) for kind, level in integers.LEVELS.items()},
         "mean": (lambda: A.mean(0), area),
         "reach": (lambda: (A.amin(1), A.amax(1)), area),
-        "quantise": (lambda: passes.quantise_lines(A, u, ones), area),
+        "round": (lambda: (passes.round_lines(A, u, 31), passes.round_lines(A.T, u, 31)), 2 * area),
         "rescale": (lambda: passes.rescale(total, u, u, (u, u)), area),
         "outer": (lambda: torch.outer(u, u), area),
         "rank one": (lambda: A.addr_(u, u, alpha=1e-9), area),

@@ -70,9 +70,9 @@ class Reduced:
         operands = float(m * k + k * n)
         work = {f"gemm.{self.kind}": float(m) * k * n}
         if self.kind in integers.LEVELS:
-            return work | {"reach": operands, "quantise": operands, "rescale": float(m * n)}
+            return work | {"round": operands, "rescale": float(m * n)}
         if self.kind == "float8":
-            return work | {"reach": operands, "quantise": operands, "cast": float(m * n)}
+            return work | {"round": operands, "cast": float(m * n)}
         if self.kind == "float16" and dtype != torch.float16:
             return work | {"reach": operands, "cast": 2 * (operands + m * n)}
         if self.kind == "tf32" or self.kind == str(dtype).removeprefix("torch."):

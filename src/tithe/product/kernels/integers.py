@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from tithe.machine import cpu_flags
 from tithe.product.kernels import int8_gemm
-from tithe.product.kernels.passes import quantise_lines, rescale
+from tithe.product.kernels.passes import rescale, round_lines
 from tithe.product.pair import Pair, RankOne
 
 __all__ = ["LEVELS", "multiply", "scaled_sums"]
@@ -23,12 +23,10 @@ def multiply(pair: Pair, kind: str, plus: RankOne | None = None) -> Tensor:
 
     O(mkn). Each row of A and column of B has its own scale, so that its largest entry becomes the largest allowed.
     """
-    level = LEVELS[kind]
-    row_scale, column_scale = (pair.left_reach / level).float(), (pair.right_reach / level).float()
-    left = quantise_lines(pair.A, None if pair.a is None else pair.a.float(), row_scale)
-    right = quantise_lines(pair.B.T, None if pair.b is None else pair.b.float(), column_scale).T
+    left, row_scale = round_lines(pair.A, pair.a, LEVELS[kind])
+    right, column_scale = round_lines(pair.B.T, pair.b, LEVELS[kind])
     extra = None if plus is None else (plus.u.float(), plus.v.float())
-    return scaled_sums(left, right, row_scale, column_scale, extra)
+    return scaled_sums(left, right.T, row_scale, column_scale, extra)
 
 
 def scaled_sums(

@@ -1,4 +1,4 @@
-"""The O(n²) passes around an int8 product, each reading its matrix once: quantising lines, rescaling the sums.
+"""The O(n²) passes around products in fewer bits, each reading its matrix as seldom as it can.
 
 Numba on contiguous float32 CPU tensors, Triton on CUDA, plain torch on everything else.
 """
@@ -17,9 +17,37 @@ from torch import Tensor
 
 from tithe.product.kernels.threads import run_parts
 
-__all__ = ["quantise_lines", "rescale"]
+__all__ = ["quantise_lines", "rescale", "round_lines"]
 
 _SPLIT = 1 << 18  # elements a thread should have before it is worth starting
+
+
+def round_lines(X: Tensor, shift: Tensor | None, level: int) -> tuple[Tensor, Tensor]:
+    """Each line of ``X − shift`` scaled so that its largest magnitude becomes ``level``, and rounded half to even.
+
+    Args:
+        X: shape (lines, length), floating point.
+        shift: what each line loses first, (lines,), or ``None``.
+        level: at most 127.
+
+    Returns:
+        int8 (lines, length), in the memory order of ``X`` if that is a contiguous matrix or its transpose, and the
+        float32 scale of each line, (lines,). O(size), the same bits on every way.
+
+    >>> round_lines(torch.tensor([[1.0, -2.0]]), None, 4)
+    (tensor([[ 2, -4]], dtype=torch.int8), tensor([0.5000]))
+    """
+    shift = torch.zeros(len(X), device=X.device) if shift is None else shift.float()
+    if not _numba_can(X):
+        low, high = X.amin(1).float(), X.amax(1).float()
+        scale = torch.maximum(shift - low, high - shift) / level
+        return quantise_lines(X, shift, scale), scale
+    lines, by_rows = len(X), X.is_contiguous()
+    source = X if by_rows else X.T
+    out, scale = torch.empty(source.shape, dtype=torch.int8), torch.empty(lines)
+    kernel = _round_rows if by_rows else _round_columns
+    _over_ranges(kernel, lines, X.numel(), source.numpy(), shift.numpy(), level, out.numpy(), scale.numpy())
+    return (out, scale) if by_rows else (out.T, scale)
 
 
 def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
@@ -43,15 +71,8 @@ def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor, dtype: torch.
     if X.is_cuda and _triton() is not None:
         quantised: Tensor = _triton().quantise(X, shift, inverse, dtype)
         return quantised
-    if dtype != torch.int8 or not _numba_can(X):
-        scaled = (X.float() - shift[:, None]) * inverse[:, None]
-        return scaled.to(dtype) if dtype.is_floating_point else scaled.round_().to(dtype)
-    by_rows = X.is_contiguous()
-    source = X if by_rows else X.T
-    out = torch.empty(source.shape, dtype=torch.int8)
-    kernel = _quantise_rows if by_rows else _quantise_columns
-    _over_rows(kernel, len(source), X.numel(), source.numpy(), shift.numpy(), inverse.numpy(), out.numpy())
-    return out if by_rows else out.T
+    scaled = (X.float() - shift[:, None]) * inverse[:, None]
+    return scaled.to(dtype) if dtype.is_floating_point else scaled.round_().to(dtype)
 
 
 def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -76,17 +97,17 @@ def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[T
         return out if plus is None else out.add_(plus[0][:, None] * plus[1])
     out = sums.view(torch.float32)
     u, v = plus if plus is not None else (row_scale, column_scale)
-    _over_rows(
+    _over_ranges(
         _rescale, len(sums), sums.numel(),
-        out.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None,
+        sums.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None, out.numpy(),
     )  # fmt: skip
     return out
 
 
-def _over_rows(kernel: Callable[..., None], rows: int, elements: int, *arrays: Any) -> None:
-    """Call ``kernel(first, last, *arrays)`` on ranges of rows that cover all of them."""
-    parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), rows)
-    edges = [rows * i // parts for i in range(parts + 1)]
+def _over_ranges(kernel: Callable[..., None], lines: int, elements: int, *arrays: Any) -> None:
+    """Call ``kernel(first, last, *arrays)`` on ranges of lines that cover all of them."""
+    parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), lines)
+    edges = [lines * i // parts for i in range(parts + 1)]
     run_parts(lambda i: kernel(edges[i], edges[i + 1], *arrays), parts)
 
 
@@ -104,31 +125,61 @@ def _numba_can(X: Tensor) -> bool:
 
 
 @numba.njit(nogil=True, cache=True)
-def _quantise_rows(first, last, X, shift, inverse, out):
+def _round_rows(first, last, X, shift, level, out, scale):
+    row = np.empty(X.shape[1], np.float32)
+    bits = row.view(np.int32)
     for i in range(first, last):
         s = shift[i]
-        f = inverse[i]
-        for j in range(X.shape[1]):
-            out[i, j] = np.int8(np.rint((X[i, j] - s) * f))
+        for j in range(row.size):
+            row[j] = X[i, j] - s
+        reach = np.int32(0)  # magnitudes in the order of their bits: integer maxima vectorise
+        for j in range(row.size):
+            reach = max(reach, bits[j] & np.int32(0x7FFFFFFF))
+        scale[i] = _from_bits(reach) / np.float32(level)
+        inverse = np.float32(1) / scale[i] if scale[i] > 0 else np.float32(0)
+        for j in range(row.size):
+            out[i, j] = np.int8(np.rint(row[j] * inverse))
 
 
 @numba.njit(nogil=True, cache=True)
-def _quantise_columns(first, last, X, shift, inverse, out):
-    for i in range(first, last):
-        for j in range(X.shape[1]):
-            out[i, j] = np.int8(np.rint((X[i, j] - shift[j]) * inverse[j]))
+def _round_columns(first, last, X, shift, level, out, scale):
+    width = last - first
+    reach, inverse = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    s = shift[first:last].copy()
+    for i in range(X.shape[0]):
+        x = X[i, first:last]
+        for j in range(width):
+            d = abs(x[j] - s[j])
+            reach[j] = d if d > reach[j] else reach[j]
+    for j in range(width):
+        scale[first + j] = reach[j] / np.float32(level)
+        inverse[j] = np.float32(1) / scale[first + j] if scale[first + j] > 0 else np.float32(0)
+    for i in range(X.shape[0]):
+        x = X[i, first:last]
+        y = out[i, first:last]
+        for j in range(width):
+            y[j] = np.int8(np.rint((x[j] - s[j]) * inverse[j]))
 
 
 @numba.njit(nogil=True, cache=True)
-def _rescale(first, last, out, row_scale, column_scale, u, v, with_rank_one):
-    row = np.empty(out.shape[1], np.int32)  # a copy: in place the loops would not vectorise
+def _from_bits(bits):
+    one = np.empty(1, np.int32)
+    one[0] = bits
+    return one.view(np.float32)[0]
+
+
+@numba.njit(nogil=True, cache=True)
+def _rescale(first, last, sums, row_scale, column_scale, u, v, with_rank_one, out):
+    row = np.empty(sums.shape[1], np.int32)  # a copy: onto its own memory the loops would not vectorise
     for i in range(first, last):
-        row[:] = out[i].view(np.int32)
+        source, target = sums[i], out[i]
+        for j in range(row.size):
+            row[j] = source[j]
         r = row_scale[i]
         w = u[i]
         if with_rank_one:
             for j in range(row.size):
-                out[i, j] = (np.float32(row[j]) * r) * column_scale[j] + w * v[j]
+                target[j] = (np.float32(row[j]) * r) * column_scale[j] + w * v[j]
         else:
             for j in range(row.size):
-                out[i, j] = (np.float32(row[j]) * r) * column_scale[j]
+                target[j] = (np.float32(row[j]) * r) * column_scale[j]

@@ -139,8 +139,9 @@ def test_float64_probes_judge_what_float32_ones_cannot() -> None:
     g = torch.Generator().manual_seed(0)
     X, Y = torch.randn(256, 128, generator=g), torch.randn(128, 256, generator=g)
     A, B = torch.cat((X, -X + 1e-5 * torch.randn(256, 128, generator=g)), 1), torch.cat((Y, Y))
-    probing, norm = Probing(Pair(A, B), 1, g), float((A.double() @ B.double()).norm())
-    judge = probing.for_tolerance(1e-3, norm)
+    pair = Pair(A, B)
+    probing, sample = Probing(pair, 1, g), Sample(pair)
+    judge = probing.for_tolerance(1e-3, sample)
     assert judge is not probing
     assert judge.dtype == torch.float64
-    assert probing.for_tolerance(1e4, norm) is probing
+    assert probing.for_tolerance(1e4, sample) is probing

@@ -60,7 +60,7 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
     if not options:
         reason = f"no shortcut is expected to keep tol={tol:g} for less than the plain product"
         return _plain(pair, Attempt("auto", reason))
-    judge = probing.for_tolerance(tol, sample.norm)
+    judge = probing.for_tolerance(tol, sample)
     spent, tried = 0.0, list[Attempt]()
     for option in options:  # settled before the first probe was drawn, so each attempt has its own share of failure
         product, bound, work = _attempt(judge, option.estimator, option.probes, failure / _ATTEMPTS, generator)
@@ -110,7 +110,7 @@ def multiply_by(
     if not pair.finite:
         return _plain(pair, _NOT_FINITE, spent=pair.area)
     rungs = LADDER if tol is not None else LADDER[:1]
-    judge = probing if tol is None else probing.for_tolerance(tol, Sample(pair).norm)
+    judge = probing if tol is None else probing.for_tolerance(tol, Sample(pair))
     product, bound, work = _attempt(judge, estimator, rungs[0], failure / len(rungs), generator)
     for probes in rungs[1:]:
         if tol is None or bound.upper <= tol:

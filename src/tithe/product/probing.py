@@ -15,6 +15,7 @@ from torch import Tensor
 from tithe.product.certificate import gaussian, relative_bound
 from tithe.product.estimators import Approximation, Work
 from tithe.product.pair import Pair
+from tithe.product.sample import Sample
 from tithe.receipt import Bound
 
 __all__ = ["LADDER", "Probing", "checking_work"]
@@ -53,23 +54,31 @@ class Probing:
     def _wide(self) -> tuple[Tensor, Tensor]:
         return self.pair.A.to(self.dtype), self.pair.B.to(self.dtype)
 
+    @cached_property
+    def operand_norms(self) -> float:
+        """‖A‖·‖B‖, which the rounding of probes grows with; whoever knows it sets it and saves two passes."""
+        left, right = self.pair.norms
+        return left * right
+
     def rounding(self, norm: float) -> float:
         """Absolute error that the arithmetic of the probes may have for a product of that norm.
 
         Rounding errors are taken to add up like √k (Higham and Mary 2019), those of like sign included.
         """
-        left, right = self.pair.norms
-        operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * left * right
+        operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * self.operand_norms
         return torch.finfo(self.dtype).eps / 2 * (operands + math.sqrt(self.pair.n) * norm)
 
-    def for_tolerance(self, tol: float, norm: float) -> Probing:
+    def for_tolerance(self, tol: float, sample: Sample) -> Probing:
         """These probes, or others in float64 if an error of ``tol`` would not stand out from their rounding.
 
-        ``norm`` is that of the product, as far as it is known.
+        From now on rounding is reckoned with the norms that the sample shows, doubled.
         """
-        if self.rounding(norm) <= tol * norm / 4:
+        self.operand_norms = 2 * sample.operand_norms
+        if self.rounding(sample.norm) <= tol * sample.norm / 4:
             return self
-        return Probing(self.pair, self.groups, self._generator, torch.float64)
+        other = Probing(self.pair, self.groups, self._generator, torch.float64)
+        other.operand_norms = self.operand_norms
+        return other
 
     def extend(self, count: int) -> None:
         """Have at least ``count`` probes."""
@@ -107,7 +116,7 @@ def checking_work(pair: Pair, count: int, *, dense: bool) -> Work:
 
 
 def _operand_work(pair: Pair, count: int) -> Work:
-    return {"gemm.probe": count * pair.area, "norm": pair.area}
+    return {"gemm.probe": count * pair.area}
 
 
 def _result_work(pair: Pair, count: int) -> Work:

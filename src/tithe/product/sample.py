@@ -19,7 +19,8 @@ from tithe.product.pair import Pair
 __all__ = ["Sample"]
 
 _LINES = 64
-_RUN = 16  # adjacent columns taken together: they share cache lines
+_RUNS = 4
+_RUN = _LINES // _RUNS  # adjacent columns taken together: they share cache lines
 
 
 class Sample:
@@ -32,14 +33,17 @@ class Sample:
 
     def __init__(self, pair: Pair) -> None:
         wide = pair.wide
-        A = pair.A[:: max(1, pair.m // _LINES)].to(wide)
-        runs = max(1, _LINES // _RUN)
-        starts = [(pair.n - _RUN) * i // max(1, runs - 1) for i in range(runs)] if pair.n > _LINES else []
-        B = torch.cat([pair.B[:, s : s + _RUN] for s in starts], 1) if starts else pair.B
-        self.pair = Pair(A, B.to(wide))
-        half = pair.A.dtype != wide  # a result in half precision is rounded once more
-        self._rounding = 0.205 * torch.finfo(pair.A.dtype).eps if half else 0.0
-        self._known_shares: dict[bool, NDArray[np.float64]] = {}
+        # Two halves of equal size, each of every other line.
+        step, half = max(1, pair.m // _LINES), max(1, min(pair.m, _LINES) // 2)
+        rows = [pair.A[i :: 2 * step][:half] for i in (0, step if pair.m > 1 else 0)]
+        if pair.n > _LINES:
+            starts = [(pair.n - _RUN) * i // (_RUNS - 1) for i in range(_RUNS)]
+            columns = [pair.B[:, s : s + _RUN] for s in starts[::2] + starts[1::2]]
+        else:
+            columns = [pair.B[:, i::2][:, : max(1, pair.n // 2)] for i in (0, 1 if pair.n > 1 else 0)]
+        self.pair = Pair(torch.cat(rows).to(wide), torch.cat(columns, 1).to(wide))
+        halved = pair.A.dtype != wide  # a result in half precision is rounded once more
+        self._rounding = 0.205 * torch.finfo(pair.A.dtype).eps if halved else 0.0
         self.entries = pair.m * pair.n / (self.pair.m * self.pair.n)  # that one entry of the sample stands for
 
     @cached_property
@@ -47,8 +51,8 @@ class Sample:
         """Norms of the sampled product and of what its means leave."""
         pair, (_, means) = self.pair, self.pair.centred
         product = pair.A @ pair.B
-        norm = torch.linalg.vector_norm(product, dtype=torch.float64)
-        rest = torch.linalg.vector_norm(product.sub_(torch.outer(means.u, means.v)), dtype=torch.float64)
+        norm = torch.linalg.vector_norm(product)
+        rest = torch.linalg.vector_norm(product.addr_(means.u, means.v, alpha=-1))
         both = torch.stack((norm, rest)).tolist()
         return Look(*both)
 
@@ -56,6 +60,12 @@ class Sample:
     def norm(self) -> float:
         """The Frobenius norm to be expected of the whole product."""
         return self.look.norm * math.sqrt(self.entries)
+
+    @property
+    def operand_norms(self) -> float:
+        """The product of both operands' Frobenius norms to be expected."""
+        left, right = self.pair.norms
+        return left * right * math.sqrt(self.entries)
 
     def expected_error(self, estimator: Estimator) -> float:
         """The relative error to be expected of ``estimator``; infinite for a sample that is zero or not finite."""
@@ -80,30 +90,29 @@ class Sample:
         room = (allowed**2 - self._rounding**2) * (self.look.norm / norm) ** 2 - inner_error**2
         if room <= 0:
             return math.inf
-        shares = self._shares(centred)
+        shares = self._shares[int(centred)]
         return float(1 + np.searchsorted(shares, 1 - room)) / len(shares)
-
-    def _shares(self, centred: bool) -> NDArray[np.float64]:
-        """Share of all squared weights that the i + 1 heaviest slices have, (k,), rising to 1.
-
-        One half of the lines says which slices are heavy and the other how heavy those are: the same lines would take
-        their own chance fluctuations for weight.
-        """
-        if (known := self._known_shares.get(centred)) is None:
-            pair = self._truncated(centred)[0]
-            order, squares = (_weights(pair, half) ** 2 for half in (0, 1))
-            squares = squares[np.argsort(-order)]
-            total = squares.sum()
-            known = np.cumsum(squares) / total if total > 0 else np.ones_like(squares)
-            self._known_shares[centred] = known
-        return known
 
     def _truncated(self, centred: bool) -> tuple[Pair, float]:
         return (self.pair.centred[0], self.look.centred) if centred else (self.pair, self.look.norm)
 
+    @cached_property
+    def _shares(self) -> NDArray[np.float64]:
+        """Share of all squared weights that the i + 1 heaviest slices have, rising to 1: (2, k), as is and centred.
 
-def _weights(pair: Pair, half: int) -> NDArray[np.float64]:
-    """Weights of the slices as every other line shows them."""
-    lines = slice(half, None, 2) if min(pair.m, pair.n) > 1 else slice(None)
-    a, b = (None if shift is None else shift[lines] for shift in (pair.a, pair.b))
-    return Pair(pair.A[lines], pair.B[:, lines], a, b).slice_weights.double().cpu().numpy()
+        One half of the lines says which slices are heavy and the other how heavy those are: the same lines would take
+        their own chance fluctuations for weight.
+        """
+        pair = self.pair
+        A, B = pair.A.view(2, -1, pair.k), pair.B.view(pair.k, 2, -1)
+        a, b = pair.row_means.view(2, -1, 1), pair.column_means.view(2, -1)
+        left, right = A.square().sum(1), B.square().sum(2).T
+        # Σ(x − s)² = Σx² − 2Σsx + Σs²
+        left_centred = left + a.square().sum(1) - 2 * (a * A).sum(1)
+        right_centred = right + b.square().sum(1, keepdim=True) - 2 * (B * b).sum(2).T
+        squares = torch.stack((left * right, left_centred.clamp(min=0) * right_centred.clamp(min=0)))
+        order, weight = squares.double().cpu().numpy().swapaxes(0, 1)
+        sums = np.cumsum(np.take_along_axis(weight, np.argsort(-order, axis=1), axis=1), axis=1)
+        total = sums[:, -1:]
+        shares: NDArray[np.float64] = np.divide(sums, total, out=np.ones_like(sums), where=total > 0)
+        return shares

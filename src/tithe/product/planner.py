@@ -24,7 +24,7 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound
 
-__all__ = ["Outcome", "multiply_at_ratio", "multiply_by", "multiply_within"]
+__all__ = ["Outcome", "multiply_at_ratio", "multiply_by", "multiply_within", "rehearse"]
 
 _ATTEMPTS = 2  # that may fail before the plain product
 _FEW = 4  # probes where more would eat up the ratio
@@ -72,6 +72,14 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
             return _plain(pair, _NOT_FINITE, spent=spent)
         tried.append(_missed(option.estimator, bound, tol))
     return _plain(pair, *tried, spent=spent + flops(judge.work()))
+
+
+def rehearse(pair: Pair, known: Rates) -> None:
+    """Plan, multiply and certify without regard to cost: on a small pair, what a plan costs whatever the size."""
+    generator = torch.Generator(pair.A.device)
+    probing, sample = Probing(pair, 1, generator), Sample(pair)
+    shortlist(pair, sample, 0.01, 1e-3, known)
+    _attempt(probing.for_tolerance(0.5, sample), MeanField(), LADDER[0], 1e-3, generator)
 
 
 def multiply_at_ratio(

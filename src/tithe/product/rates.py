@@ -32,7 +32,8 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 3
+_VERSION = 4
+_SMALL = 128
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
 # From the most accurate kind to the least, on data that fit all of them.
 _ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8", "int6")
@@ -65,6 +66,11 @@ class Rates:
     def fastest_kind(self) -> str:
         """The kind of reduced product that is the fastest at the largest size it was timed at; float32 at worst."""
         return min(self.kinds, key=lambda kind: list(self.table[f"gemm.{kind}"].values())[-1], default="float32")
+
+    @property
+    def planning(self) -> float:
+        """Seconds that a plan takes beside the work that grows with the operands."""
+        return self.table.get("plan", {}).get(_SMALL, 0.0)
 
     def seconds(self, work: Work, cube: float) -> float:
         """Predicted seconds for ``work`` on operands with ``cube`` = mkn; infinite if a step cannot be done here."""
@@ -156,7 +162,15 @@ def measure(device: torch.device) -> dict[str, dict[int, float]]:
             slow = bool(known) and list(known.values())[-1] * amount > _TOO_LONG
             if not slow or step == "gemm.float32":
                 known[n] = _time(run, device) / amount
-    return table
+    return table | {"plan": {_SMALL: _plan(device, Rates(table))}}
+
+
+def _plan(device: torch.device, known: Rates) -> float:
+    """Seconds that choosing, probing and certifying take on operands too small for their size to matter."""
+    from tithe.product.planner import rehearse  # the planner knows rates, and rates time the planner
+
+    A, B = (torch.rand(_SMALL, _SMALL, device=device) for _ in range(2))
+    return _time(lambda: rehearse(Pair(A, B), known), device)
 
 
 def _time(run: Callable[[], object], device: torch.device) -> float:

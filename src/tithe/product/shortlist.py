@@ -41,7 +41,7 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
 
     O(k) for the sample's statistics, whatever the size of the operands.
     """
-    budget = _WORTH * _seconds(known, Exact(), pair, 0)
+    budget = _budget(pair, known)
     affordable = [kind for kind in known.kinds if _seconds(known, Reduced(kind), pair, LADDER[0]) < budget]
     options = [
         Option(estimator, probes, _seconds(known, estimator, pair, probes))
@@ -53,7 +53,12 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
 def worth_a_look(pair: Pair, known: Rates) -> bool:
     """Whether anything could be cheaper than the plain product for operands of this size."""
     few: tuple[Estimator, ...] = (MeanField(), *map(Reduced, known.kinds))
-    return min(_seconds(known, e, pair, LADDER[0]) for e in few) < _WORTH * _seconds(known, Exact(), pair, 0)
+    return min(_seconds(known, e, pair, LADDER[0]) for e in few) < _budget(pair, known)
+
+
+def _budget(pair: Pair, known: Rates) -> float:
+    """Seconds that a shortcut and its certificate may take, once planning is paid for."""
+    return _WORTH * _seconds(known, Exact(), pair, 0) - known.planning
 
 
 def _seconds(known: Rates, estimator: Estimator, pair: Pair, probes: int) -> float:

@@ -1,0 +1,50 @@
+"""The code in the documents runs, and the links between them lead somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(
+    (ROOT / "docs").glob("*.md")
+)
+names = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+
+
+@names
+def test_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    import tithe
+
+    setting: dict[str, object] = {"torch": torch, "tithe": tithe, "A": torch.rand(512, 512), "B": torch.rand(512, 512)}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, page.name, "exec"), setting)
+
+
+@names
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert target.startswith("http") or (page.parent / target).exists(), target
+
+
+@names
+def test_lines_are_short(page: Path) -> None:
+    text = [line for line in page.read_text().splitlines() if not line.startswith("|")]  # tables cannot be folded
+    assert max(map(len, text)) <= 120
+
+
+def test_stable_names_exist() -> None:
+    import importlib
+
+    text = (ROOT / "CONTRIBUTING.md").read_text().split("## Stable names")[1].split("##")[0]
+    for dotted in re.findall(r"`(tithe\.[\w.]+)`", text):
+        module, _, name = dotted.rpartition(".")
+        assert hasattr(importlib.import_module(module), name), dotted
+
+
+def test_make_targets_that_others_rely_on_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("setup", "run", "test", "test-slow", "bench", "bars"):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

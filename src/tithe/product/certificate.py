@@ -132,8 +132,8 @@ def norm_bounds(sketch: Tensor, failure: float) -> tuple[float, float]:
 def safety_factor(probes: int, failure: float, *, directions: float) -> float:
     """Upper bound over estimate to be expected for an error spread evenly over that many directions.
 
-    >>> round(safety_factor(16, 0.001, directions=1), 1), round(safety_factor(32, 0.001, directions=1000), 1)
-    (2.0, 1.2)
+    >>> round(safety_factor(16, 0.001, directions=1), 2), round(safety_factor(32, 0.001, directions=1000), 1)
+    (2.05, 1.2)
     """
     largest = min(float(probes), (1 + math.sqrt(probes / directions)) ** 2)
     return math.sqrt(_inflation(largest, probes, failure))

@@ -34,8 +34,10 @@ def _cpuinfo(*keys: str) -> str:
     return ""
 
 
-def describe() -> dict[str, Any]:
+def describe(*, gpu: bool = True) -> dict[str, Any]:
     """The machine as plain JSON types: processor, cores, threads, int8 and bf16 units, software, and GPU if any.
+
+    ``gpu=False`` leaves the GPU alone: asking for its name starts CUDA, which takes seconds and memory.
 
     >>> sorted(describe())[:3]
     ['bf16_units', 'cores', 'gpu']
@@ -43,7 +45,7 @@ def describe() -> dict[str, Any]:
     import torch
 
     flags = cpu_flags()
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    name = torch.cuda.get_device_name() if gpu and torch.cuda.is_available() else None
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _cpuinfo("model name") or platform.processor() or "unknown",
@@ -51,7 +53,7 @@ def describe() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "int8_units": sorted(flags & {"amx_int8", "avx512_vnni", "avx_vnni"}),
         "bf16_units": sorted(flags & {"amx_bf16", "avx512_bf16"}),
-        "gpu": gpu,
+        "gpu": name,
         "python": platform.python_version(),
         "torch": torch.__version__,
     }

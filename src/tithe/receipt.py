@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
@@ -109,14 +110,15 @@ class Bound:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """The bound as plain JSON types; ``from_dict`` reads it back."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """The bound as plain JSON types (JSON knows no infinity: ``None``); ``from_dict`` reads it back."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {name: None for name in ("upper", "estimate") if math.isinf(values[name])}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Bound:
         """The bound that ``to_dict`` wrote; an unknown key raises ``InvalidValueError``."""
         _known_keys(cls, data)
-        return cls(**data)
+        return cls(**{**data, **{name: math.inf for name in ("upper", "estimate") if data[name] is None}})
 
 
 _EXACT = Bound(upper=0.0, estimate=0.0, confidence=1.0, probes=0)
@@ -124,7 +126,7 @@ _EXACT = Bound(upper=0.0, estimate=0.0, confidence=1.0, probes=0)
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One thing that was tried and dropped: which method, why it was dropped, and the bound it reached, if any."""
+    """One thing that was tried and dropped: the method, why it was dropped, the bound it reached if that is finite."""
 
     method: str
     reason: str

@@ -81,8 +81,8 @@ def test_exact_zero_and_hopeless_products() -> None:
 
 def test_slack_is_part_of_the_bound() -> None:
     residual = torch.ones(4, 16)
-    assert relative_bound(residual, 100.0, confidence=0.99, slack=1.0).upper > (
-        relative_bound(residual, 100.0, confidence=0.99).upper + 0.009
+    assert relative_bound(residual, 100.0, failure=0.01, slack=1.0).upper > (
+        relative_bound(residual, 100.0, failure=0.01).upper + 0.009
     )
 
 
@@ -99,3 +99,22 @@ def test_bad_input_is_refused(change: dict[str, object], error: type[Exception])
     arguments = {"C": torch.ones(2, 4), "A": torch.ones(2, 3), "B": torch.ones(3, 4)} | change
     with pytest.raises(error):
         certify(**arguments)  # type: ignore[arg-type]
+
+
+def test_squares_that_vanish_or_overflow_do_not_pass_for_accuracy() -> None:
+    for size in (1e-100, 1e160):
+        A = torch.full((8, 8), size, dtype=torch.float64)
+        assert certify(torch.zeros(8, 8, dtype=torch.float64), A, A).upper == math.inf
+
+
+def test_extreme_confidence_in_a_batch() -> None:
+    A = torch.rand(8, 6, 6)
+    assert certify(A @ A, A, A, confidence=1 - 2e-16).upper < 1e-3
+
+
+def test_empty_and_foreign_input_is_refused_clearly() -> None:
+    assert certify(torch.ones(0, 4), torch.ones(0, 3), torch.ones(3, 4)).upper == 0
+    with pytest.raises(InvalidDTypeError, match="list"):
+        certify([[1.0]], torch.ones(1, 1), torch.ones(1, 1))  # type: ignore[arg-type]
+    with pytest.raises(InvalidValueError, match="whole number"):
+        certify(torch.ones(1, 1), torch.ones(1, 1), torch.ones(1, 1), probes=2.5)  # type: ignore[arg-type]

@@ -195,6 +195,8 @@ def test_every_family_of_methods_has_an_estimator() -> None:
         ("centred(int8, int8)", "too many"),
         ("exact(int8)", "too many"),
         ("", "not known"),
+        ("int8(0.5)", "too many"),
+        ("centred(0.3)", "too many"),
     ],
 )
 def test_unknown_names_are_refused_with_a_remedy(name: str, words: str) -> None:

@@ -12,7 +12,7 @@ from tithe.product.probing import Probing
 from tithe.product.rates import Rates
 from tithe.product.request import Request
 
-__all__ = ["multiply"]
+__all__ = ["multiply", "shares_right"]
 
 
 def multiply(
@@ -25,7 +25,7 @@ def multiply(
     """
     drawing, judging = (_child(generator, A.device) for _ in range(2))
     failure = 1 - request.confidence
-    if B.dim() == 2 or B.shape[:-2].numel() == 1:  # one right operand for all: items are groups of rows
+    if shares_right(B):  # items are groups of rows
         rows = A.expand(*shape.lead, shape.m, shape.k).reshape(-1, shape.k)
         outcome = _one(Pair(rows, B.reshape(shape.k, shape.n)), shape.batch, request, failure, known, drawing, judging)
         return outcome.product.view(shape.output), [outcome]
@@ -35,6 +35,11 @@ def multiply(
         for i in range(shape.batch)
     ]
     return torch.stack([outcome.product for outcome in outcomes]).view(shape.output), outcomes
+
+
+def shares_right(B: Tensor) -> bool:
+    """Whether all items of a batch have the same right operand."""
+    return B.dim() == 2 or B.shape[:-2].numel() == 1
 
 
 def _one(

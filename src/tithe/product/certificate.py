@@ -67,46 +67,50 @@ def certify(
     True
     """
     shape = check_operands(A, B)
+    if not isinstance(C, Tensor) or C.is_complex():
+        kind = C.dtype if isinstance(C, Tensor) else type(C).__name__
+        raise InvalidDTypeError(f"C is {kind}; a real torch.Tensor is expected")
     if C.shape != shape.output:
         raise InvalidValueError(f"C has shape {tuple(C.shape)}, but A @ B has shape {tuple(shape.output)}")
-    if C.is_complex():
-        raise InvalidDTypeError(f"C is {C.dtype}; a real product is expected")
+    if C.device != A.device:
+        raise InvalidValueError(f"C is on {C.device} and the operands on {A.device}; move one of them")
     check_confidence(confidence)
     s = 32 if probes is None else probes
-    if s < 1:
-        raise InvalidValueError(f"probes={probes}: at least one random vector is needed")
+    if not isinstance(s, int) or s < 1:
+        raise InvalidValueError(f"probes={probes}: a whole number of random vectors is needed, at least one")
     left, right = shape.items(A, B)
     worst = Bound.exact()
-    results = C.reshape(-1, shape.m, shape.n)
-    for i in range(shape.batch):
-        omega = gaussian(shape.n, s, torch.float64, C.device, generator)
-        truth = left(i).double() @ (right(i).double() @ omega)
-        item = results[i].double()
-        bound = relative_bound(truth - item @ omega, item.norm(), confidence=1 - (1 - confidence) / shape.batch)
-        worst = max(worst, bound, key=lambda b: b.upper)
+    with torch.no_grad(), torch.autocast(A.device.type, enabled=False):
+        for i in range(shape.batch):
+            omega = gaussian(shape.n, s, torch.float64, C.device, generator)
+            item = C.reshape(shape.batch, shape.m, shape.n)[i].double()
+            residual = left(i).double() @ (right(i).double() @ omega) - item @ omega
+            bound = relative_bound(residual, item.norm(), failure=(1 - confidence) / shape.batch)
+            worst = max(worst, bound, key=lambda b: b.upper)
     return Bound(worst.upper, worst.estimate, confidence, s, "checked")
 
 
-def relative_bound(residual: Tensor, norm: Tensor | float, *, confidence: float, slack: float = 0.0) -> Bound:
+def relative_bound(residual: Tensor, norm: Tensor | float, *, failure: float, slack: float = 0.0) -> Bound:
     """The bound that a sketch of the error gives.
 
     Args:
         residual: (C − Ĉ)Ω for Gaussian Ω, shape (rows, s), at least float32.
         norm: ‖Ĉ‖_F.
-        confidence: of the bound, in (0, 1).
+        failure: probability that the bound may fail with, in (0, 1).
         slack: absolute rounding error of the sketch itself, added to the bound.
 
     ‖C‖ is bounded from below by ‖Ĉ‖ − u, never by a probed norm: that would be wrong for mean-dominated products.
     O(rows·s²).
     """
     s = residual.shape[-1]
-    estimate, upper = norm_bounds(residual, 1 - confidence)
-    upper += slack
+    estimate, upper = norm_bounds(residual, failure)
     size = float(norm)
+    if upper == 0 and size == 0:  # nothing was expected and nothing came
+        return Bound(0.0, 0.0, 1 - failure, s, "checked")
+    upper += slack
     at_least = size - upper
-    relative = upper / at_least if at_least > 0 and math.isfinite(upper) else (0.0 if upper == 0 else math.inf)
-    likely = estimate / size if size > 0 else (0.0 if estimate == 0 else math.inf)
-    return Bound(relative, likely, confidence, s, "checked")
+    relative = upper / at_least if at_least > 0 and math.isfinite(upper) else math.inf
+    return Bound(relative, estimate / size if size > 0 else math.inf, 1 - failure, s, "checked")
 
 
 def norm_bounds(sketch: Tensor, failure: float) -> tuple[float, float]:
@@ -117,15 +121,16 @@ def norm_bounds(sketch: Tensor, failure: float) -> tuple[float, float]:
     (2.0, 2.05)
     """
     s = sketch.shape[-1]
-    gram = sketch.double()
+    scale = float(sketch.abs().max()) if sketch.numel() else 0.0
+    if not math.isfinite(scale):
+        return math.inf, math.inf
+    if scale == 0:
+        return 0.0, 0.0
+    gram = sketch.double() / scale  # so that squares neither vanish nor overflow
     gram = gram.mT @ gram
     mean = float(gram.trace()) / s
-    if not math.isfinite(mean):
-        return math.inf, math.inf
-    if mean <= 0:
-        return 0.0, 0.0
     largest = float(torch.linalg.eigvalsh(gram)[-1])
-    return math.sqrt(mean), math.sqrt(mean * _inflation(largest / mean, s, failure))
+    return scale * math.sqrt(mean), scale * math.sqrt(mean * _inflation(largest / mean, s, failure))
 
 
 @functools.lru_cache(maxsize=4096)

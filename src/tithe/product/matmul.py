@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -61,9 +63,9 @@ def matmul(
         InvalidValueError: shapes, devices, ``tol``, ``ratio``, ``method`` or ``confidence`` that cannot be used.
         InvalidDTypeError: operands that are not real floating-point tensors of one dtype.
 
-    Gradients are those of the plain product. A plan costs O(n²); products under a millisecond go straight to the plain
-    one. The first call on a machine measures its rates for a few seconds and keeps them in the user's cache.
-    Source: MISSION M1.
+    Gradients are those of the plain product. Under autocast, too, the operands are multiplied in the dtype they have.
+    A plan costs O(n²); products under a millisecond go straight to the plain one. The first call on a machine measures
+    its rates for a few seconds and keeps them in the user's cache. Source: MISSION M1.
 
     >>> A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
     >>> C, receipt = matmul(A, B, tol=0.02)
@@ -72,13 +74,19 @@ def matmul(
     """
     start = time.perf_counter()
     shape = check_operands(A, B)
-    request = Request(tol, ratio, method, confidence)
+    if (kind := A.device.type) in ("cpu", "cuda") and torch.is_autocast_enabled(kind):
+        with torch.autocast(kind, enabled=False):
+            return matmul(A, B, tol=tol, ratio=ratio, method=method, confidence=confidence, generator=generator)
+    request = _request(tol, ratio, method, confidence)
+    largest = _largest(A, B, shape)
     known: Rates | None = None
-    reason = _without_a_look(shape, request)
+    reason = _without_a_look(shape, largest, request)
     if reason is None:
         known = rates(A.device)
-        if request.auto and ratio is None and _plain_seconds(shape, A, known) < _SMALL_SECONDS * shape.batch:
-            reason = _TOO_SMALL
+        start = time.perf_counter()  # measuring the rates, once on a machine, is no part of this product
+        quick = known.seconds(Exact().work(*largest, A.dtype), math.prod(largest)) < _SMALL_SECONDS
+        if not known.table or (request.auto and ratio is None and quick):
+            reason = _TOO_SMALL if known.table else Attempt("auto", f"nothing is known of {A.device.type} devices")
     if reason is not None or known is None:
         product, flops = A @ B, shape.flops
         spent = Cost(flops, seconds=_seconds_since(start, A))
@@ -93,26 +101,39 @@ def matmul(
     product = differentiable(A, B, multiply)
     spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=_seconds_since(start, A))
     plain = Cost(shape.flops)
-    if math.isfinite(usual := _plain_seconds(shape, A, known)):
+    times = shape.batch * shape.m // largest[0]
+    usual = times * known.seconds(Exact().work(*largest, A.dtype), math.prod(largest))
+    if math.isfinite(usual):
         plain = Cost(shape.flops, seconds=usual, estimated=("seconds",))
     return product, _receipt(outcomes, spent, plain, confidence)
 
 
-def _without_a_look(shape: Shape, request: Request) -> Attempt | None:
+def _request(tol: float | None, ratio: float | None, method: str | Estimator, confidence: float) -> Request:
+    try:
+        return _checked(tol, ratio, method, confidence)
+    except TypeError:  # an estimator of the caller's own need not be hashable
+        return Request(tol, ratio, method, confidence)
+
+
+_checked: Callable[..., Request] = lru_cache(maxsize=256, typed=True)(
+    Request
+)  # the same few requests come again and again
+
+
+def _largest(A: Tensor, B: Tensor, shape: Shape) -> tuple[int, int, int]:
+    """Sizes of the two-dimensional products that will be made: one for all items where they share B."""
+    return (shape.batch * shape.m if batch.shares_right(B) else shape.m, shape.k, shape.n)
+
+
+def _without_a_look(shape: Shape, largest: tuple[int, int, int], request: Request) -> Attempt | None:
     """Why the plain product is taken before anything else is known; nothing where it is not."""
-    flops = shape.flops
-    if flops == 0:
+    if shape.flops == 0:
         return _TOO_SMALL
     if not request.auto or request.ratio is not None:
         return None
     if request.tol is None:
         return _NOT_ASKED
-    return _TOO_SMALL if flops <= _SMALL_FLOPS * shape.batch else None
-
-
-def _plain_seconds(shape: Shape, A: Tensor, known: Rates) -> float:
-    cube = float(shape.m) * shape.k * shape.n
-    return shape.batch * known.seconds(Exact().work(shape.m, shape.k, shape.n, A.dtype), cube)
+    return _TOO_SMALL if 2.0 * math.prod(largest) <= _SMALL_FLOPS else None
 
 
 def _seconds_since(start: float, A: Tensor) -> float | None:

@@ -138,12 +138,14 @@ class Pair:
     def centred(self) -> tuple[Pair, RankOne]:
         """The same product with every row of A and column of B losing its mean, and the mean part k·a·bᵀ.
 
-        A·B = A'·B' + k·a·bᵀ exactly: the cross terms vanish because rows of A' and columns of B' sum to zero.
+        A·B = A'·B' + k·a·bᵀ exactly: the cross terms vanish because rows of A' and columns of B' sum to zero. Of a
+        pair that is shifted already, a and b are what the shift has left of the means.
         """
         a, b = self.row_means, self.column_means
         shifted = Pair(self.A, self.B, a, b)
         shifted.__dict__.update(row_means=a, column_means=b)
-        return shifted, RankOne(self.k * a, b)
+        part = RankOne(self.k * (a if self.a is None else a - self.a), b if self.b is None else b - self.b)
+        return shifted, part
 
     def take(self, index: Tensor) -> Pair:
         """The product over only those slices of the contraction axis, (c,) int64, under the same shifts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +59,8 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
     sample = Sample(pair)
     options = shortlist(pair, sample, tol, failure / _ATTEMPTS, known)[:_ATTEMPTS]
     if not options:
+        if not math.isfinite(sample.look.norm):
+            return _plain(pair, _NOT_FINITE)
         reason = f"no shortcut is expected to keep tol={tol:g} for less than the plain product"
         return _plain(pair, Attempt("auto", reason))
     judge = probing.for_tolerance(tol, sample)
@@ -97,7 +100,10 @@ def multiply_at_ratio(
     entries = pair.area + pair.m * pair.n
     probes = LADDER[0] if LADDER[0] * entries <= ratio / 3 * pair.cube else _FEW
     checking = flops(checking_work(pair, probes, dense=True))
-    share = max(ratio - (checking + 4 * entries) / pair.flops, 1 / pair.k)
+    share = ratio - (checking + 4 * entries) / pair.flops
+    if share < 1 / pair.k:
+        reason = f"for operands of this size a certificate alone costs more than ratio={ratio:g}"
+        return _plain(pair, Attempt("auto", reason))
     basic = (Truncated(share), Sampled(share))
     options: tuple[Estimator, ...] = (MeanField(), *basic, *(Centred(estimator) for estimator in basic))
     best = min(options, key=Sample(pair).expected_error)
@@ -135,7 +141,8 @@ def _plain(pair: Pair, *reasons: Attempt, spent: float = 0.0) -> Outcome:
 
 
 def _missed(estimator: Estimator, bound: Bound, tol: float) -> Attempt:
-    return Attempt(estimator.name, f"bound {bound.upper:.3g} is above tol={tol:g}", bound.upper)
+    upper = bound.upper if math.isfinite(bound.upper) else None
+    return Attempt(estimator.name, f"bound {bound.upper:.3g} is above tol={tol:g}", upper)
 
 
 def _attempt(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tithe.product.certificate import gaussian, relative_bound
 from tithe.product.estimators import Approximation, Work
+from tithe.product.kernels.floats import float32_is_exact
 from tithe.product.pair import Pair
 from tithe.product.sample import Sample
 from tithe.receipt import Bound
@@ -30,7 +31,8 @@ class Probing:
         pair: the operands.
         groups: the rows fall into that many items of equal size; a bound holds for each of them.
         generator: of the probes; no estimator may see it.
-        dtype: what they are computed in; that of the operands, at least float32, unless given.
+        dtype: what they are computed in. Unless given, that of the operands, at least float32, or float64 where
+            torch is set to multiply float32 in fewer bits.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Probing:
         generator: torch.Generator,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.pair, self.groups, self.dtype = pair, groups, dtype or pair.wide
+        self.pair, self.groups, self.dtype = pair, groups, dtype or _arithmetic(pair)
         self._generator = generator
         self._omega = pair.A.new_empty(pair.n, 0, dtype=self.dtype)
         self._image = pair.A.new_empty(pair.m, 0, dtype=self.dtype)
@@ -54,31 +56,22 @@ class Probing:
     def _wide(self) -> tuple[Tensor, Tensor]:
         return self.pair.A.to(self.dtype), self.pair.B.to(self.dtype)
 
-    @cached_property
-    def operand_norms(self) -> float:
-        """‖A‖·‖B‖, which the rounding of probes grows with; whoever knows it sets it and saves two passes."""
-        left, right = self.pair.norms
-        return left * right
-
-    def rounding(self, norm: float) -> float:
-        """Absolute error that the arithmetic of the probes may have for a product of that norm.
+    def rounding(self, norm: float, operand_norms: float) -> float:
+        """Absolute error that the arithmetic of the probes may have, given ‖C‖ and ‖A‖·‖B‖.
 
         Rounding errors are taken to add up like √k (Higham and Mary 2019), those of like sign included.
         """
-        operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * self.operand_norms
+        operands = (math.sqrt(self.pair.k) + math.sqrt(self.pair.n)) * operand_norms
         return torch.finfo(self.dtype).eps / 2 * (operands + math.sqrt(self.pair.n) * norm)
 
     def for_tolerance(self, tol: float, sample: Sample) -> Probing:
         """These probes, or others in float64 if an error of ``tol`` would not stand out from their rounding.
 
-        From now on rounding is reckoned with the norms that the sample shows, doubled.
+        The sample only helps to choose: the bounds themselves reckon with the norms of the whole operands.
         """
-        self.operand_norms = 2 * sample.operand_norms
-        if self.rounding(sample.norm) <= tol * sample.norm / 4:
+        if self.rounding(sample.norm, sample.operand_norms) <= tol * sample.norm / 4:
             return self
-        other = Probing(self.pair, self.groups, self._generator, torch.float64)
-        other.operand_norms = self.operand_norms
-        return other
+        return Probing(self.pair, self.groups, self._generator, torch.float64)
 
     def extend(self, count: int) -> None:
         """Have at least ``count`` probes."""
@@ -94,10 +87,11 @@ class Probing:
         residual = self._image[:, :count] - product.times(self._omega[:, :count])
         norms = product.row_squares().view(self.groups, -1).sum(1).sqrt()
         rounding = 2 * torch.finfo(self.pair.wide).eps  # of writing a rank-one product down
+        left, right = self.pair.norms
         worst = Bound.exact()
         for rows, norm in zip(residual.view(self.groups, -1, count), norms.tolist(), strict=True):
-            slack = self.rounding(norm) + rounding * norm
-            item = relative_bound(rows, norm, confidence=1 - failure / self.groups, slack=slack)
+            slack = self.rounding(norm, left * right) + rounding * norm
+            item = relative_bound(rows, norm, failure=failure / self.groups, slack=slack)
             worst = max(worst, item, key=lambda bound: bound.upper)
         return worst
 
@@ -110,13 +104,17 @@ class Probing:
         return _result_work(self.pair, count)
 
 
+def _arithmetic(pair: Pair) -> torch.dtype:
+    return pair.wide if float32_is_exact() else torch.float64
+
+
 def checking_work(pair: Pair, count: int, *, dense: bool) -> Work:
     """Work of judging one result, ``dense`` or not, with ``count`` probes of the operands' own dtype."""
     return {**_operand_work(pair, count), **(_result_work(pair, count) if dense else {})}
 
 
 def _operand_work(pair: Pair, count: int) -> Work:
-    return {"gemm.probe": count * pair.area}
+    return {"gemm.probe": count * pair.area, "norm": pair.area}
 
 
 def _result_work(pair: Pair, count: int) -> Work:

@@ -14,6 +14,7 @@ import json
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ _BUSY = 0.6  # processes waiting for each core
 _TOO_LONG = 0.5  # s
 _MOMENT = 0.05  # s
 _LAUNCH = {"cpu": 30e-6, "cuda": 30e-6}  # s, a step's fixed cost: a few Python calls and kernel launches
+_measuring = threading.Lock()
 _log = logging.getLogger("tithe")
 
 
@@ -114,17 +116,18 @@ def rates(device: torch.device) -> Rates:
 def _rates(kind: str, index: int, threads: int) -> Rates:
     device = torch.device(kind, index) if kind == "cuda" else torch.device(kind)
     path = _path(device)
-    load = _load()
-    stored = _read(path)
-    if stored is not None and (stored[1] <= _BUSY or load > _BUSY):
-        return Rates(stored[0], _LAUNCH[kind])
-    _log.info("measuring what products cost on this machine, once; kept in %s", path)
-    table = measure(device)
-    try:
-        write_atomically(path, json.dumps({"version": _VERSION, "load": load, "rates": table}))
-    except OSError as error:
-        _log.warning("the measured rates could not be kept (%s); the next process measures them again", error)
-    return Rates(table, _LAUNCH[kind])
+    with _measuring:  # of two threads that ask at once, one waits for the other's file
+        load = _load()
+        stored = _read(path)
+        if stored is not None and (stored[1] <= _BUSY or load > _BUSY):
+            return Rates(stored[0], _LAUNCH[kind])
+        _log.info("measuring what products cost on this machine, once; kept in %s", path)
+        table = measure(device)
+        try:
+            write_atomically(path, json.dumps({"version": _VERSION, "load": load, "rates": table}))
+        except OSError as error:
+            _log.warning("the measured rates could not be kept (%s); the next process measures them again", error)
+        return Rates(table, _LAUNCH[kind])
 
 
 def _load() -> float:
@@ -143,7 +146,7 @@ def _read(path: Path) -> tuple[dict[str, dict[int, float]], float] | None:
 
 
 def _path(device: torch.device) -> Path:
-    key = json.dumps([_VERSION, machine.describe(), str(device)], sort_keys=True)
+    key = json.dumps([_VERSION, machine.describe(gpu=device.type == "cuda"), str(device)], sort_keys=True)
     name = f"rates-{device.type}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
     return Path(platformdirs.user_cache_dir("tithe")) / name
 
@@ -156,7 +159,7 @@ def measure(device: torch.device) -> dict[str, dict[int, float]]:
     table: dict[str, dict[int, float]] = {}
     generator = torch.Generator(device).manual_seed(0)
     for n in _SIZES[device.type]:
-        A, B = (torch.rand(n, n, device=device, generator=generator) for _ in range(2))
+        A, B = (torch.rand(n, n, dtype=torch.float32, device=device, generator=generator) for _ in range(2))
         for step, (run, amount) in _steps(A, B).items():
             known = table.setdefault(step, {})
             slow = bool(known) and list(known.values())[-1] * amount > _TOO_LONG
@@ -169,7 +172,8 @@ def _plan(device: torch.device, known: Rates) -> float:
     """Seconds that choosing, probing and certifying take on operands too small for their size to matter."""
     from tithe.product.planner import rehearse  # the planner knows rates, and rates time the planner
 
-    A, B = (torch.rand(_SMALL, _SMALL, device=device) for _ in range(2))
+    generator = torch.Generator(device).manual_seed(0)
+    A, B = (torch.rand(_SMALL, _SMALL, dtype=torch.float32, device=device, generator=generator) for _ in range(2))
     return _time(lambda: rehearse(Pair(A, B), known), device)
 
 
@@ -192,7 +196,7 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
     """Each elementary step on square operands of one size, and how much of it one call does."""
     n = A.shape[0]
     area, cube = float(n * n), float(n) ** 3
-    u, ones = A[0].clone(), torch.ones(n, device=A.device)
+    u, ones = A[0].clone(), torch.ones(n, dtype=torch.float32, device=A.device)
     probes, index = A[:, :16].contiguous(), torch.arange(0, n, 2, device=A.device)
     total = torch.zeros(n, n, dtype=torch.int32, device=A.device)
     double, half, brain = ((A.to(d), B.to(d)) for d in (torch.float64, torch.float16, torch.bfloat16))
@@ -225,5 +229,5 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
 def _integer_product(A: Tensor, level: int) -> Callable[[], object]:
     """A product of int8 operands with entries up to ``level``: kernels may use how small they are."""
     left = (A * (2 * level + 1)).floor_().sub_(level).clamp_(-level, level).to(torch.int8)
-    ones = torch.ones(A.shape[0], device=A.device)
+    ones = torch.ones(A.shape[0], dtype=torch.float32, device=A.device)
     return lambda: integers.scaled_sums(left, left, ones, ones)

@@ -25,6 +25,9 @@ class Request:
     confidence: float
 
     def __post_init__(self) -> None:
+        for name, value in (("tol", self.tol), ("ratio", self.ratio), ("confidence", self.confidence)):
+            if value is not None and not isinstance(value, int | float):
+                raise InvalidDTypeError(f"{name} is a {type(value).__name__}; a number is expected")
         if self.tol is not None and not self.tol > 0:
             raise InvalidValueError(f"tol={self.tol}: a relative error above 0 is expected, such as 1e-2")
         if self.ratio is not None:
@@ -33,8 +36,8 @@ class Request:
         if isinstance(self.method, str):
             if not self.auto:
                 from_name(self.method, ratio=self.ratio)
-        elif not isinstance(self.method, Estimator):
-            kind = type(self.method).__name__
+        elif isinstance(self.method, type) or not isinstance(self.method, Estimator):
+            kind = self.method.__name__ + " class" if isinstance(self.method, type) else type(self.method).__name__
             raise InvalidDTypeError(f"method is a {kind}; a name such as 'auto' or an estimator is expected")
 
     @property

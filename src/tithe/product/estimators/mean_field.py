@@ -31,12 +31,10 @@ class MeanField:
         self, pair: Pair, *, generator: torch.Generator | None = None, plus: RankOne | None = None
     ) -> Approximation:
         """Rank one, never formed as a matrix before it is asked for."""
-        u, v = pair.k * pair.row_means, pair.column_means
-        if pair.a is not None and pair.b is not None:  # means of already centred operands
-            u, v = pair.k * (pair.row_means - pair.a), pair.column_means - pair.b
+        part = pair.centred[1]
         if plus is None:
-            return Approximation(None, RankOne(u, v))
-        return Approximation(torch.outer(u, v).addr_(plus.u.to(u), plus.v.to(u)))
+            return Approximation(None, part)
+        return Approximation(torch.outer(part.u, part.v).addr_(plus.u.to(part.u), plus.v.to(part.u)))
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """Two reading passes and one writing pass."""

@@ -45,7 +45,8 @@ def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> E
     numbers = [float(x) for x in arguments if _is_number(x)]
     inners = [from_name(x, ratio=ratio, kind=kind) for x in arguments if not _is_number(x)]
     share = numbers[0] if numbers else ratio
-    if len(numbers) > 1 or len(inners) > 1 or (family not in ("centred", "truncated") and inners):
+    takes_number, takes_inner = family in ("truncated", "sampled"), family in ("centred", "truncated")
+    if len(numbers) > takes_number or len(inners) > takes_inner:
         raise InvalidValueError(f"method={name!r}: too many arguments; write it like centred(truncated(0.5, int8))")
     if family in ("truncated", "sampled") and share is None:
         raise InvalidValueError(f"method={name!r} needs a share of the multiply–adds: give ratio=, such as ratio=0.2")

@@ -38,7 +38,7 @@ class Approximation:
         if self.dense is None:
             assert u_vt is not None
             return torch.outer(u_vt.u, u_vt.v).to(dtype)
-        dense = self.dense if u_vt is None else self.dense.addr_(u_vt.u.to(self.dense), u_vt.v.to(self.dense))
+        dense = self.dense if u_vt is None else torch.addr(self.dense, u_vt.u.to(self.dense), u_vt.v.to(self.dense))
         return dense.to(dtype)
 
     def times(self, omega: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from tithe.product.kernels.passes import quantise_lines
 from tithe.product.pair import Pair
 
-__all__ = ["cast", "float8", "float8_sums", "tf32"]
+__all__ = ["cast", "float8", "float8_sums", "float32_is_exact", "tf32"]
 
 _FLOAT8_MAX = 448.0  # of e4m3
 
@@ -27,14 +27,28 @@ def cast(pair: Pair, kind: torch.dtype) -> Tensor:
 
 
 def tf32(pair: Pair) -> Tensor:
-    """The float32 product through TF32 tensor cores; (m, n) float32. Restores torch's setting."""
+    """The float32 product through TF32 tensor cores; (m, n) float32. Torch's setting is changed meanwhile."""
     backend = torch.backends.cuda.matmul
-    before = backend.allow_tf32
+    # Since 2.9 torch has two interfaces to this setting and refuses to mix them.
+    name: str
+    value: bool | str
     try:
-        backend.allow_tf32 = True
+        name, value, before = "allow_tf32", True, backend.allow_tf32
+    except RuntimeError:
+        name, value, before = "fp32_precision", "tf32", backend.fp32_precision
+    try:
+        setattr(backend, name, value)
         return pair.left.float() @ pair.right.float()
     finally:
-        backend.allow_tf32 = before
+        setattr(backend, name, before)
+
+
+def float32_is_exact() -> bool:
+    """Whether torch is set to multiply float32 matrices in float32, not in TF32 or bfloat16."""
+    try:
+        return torch.get_float32_matmul_precision() == "highest" and not torch.backends.cuda.matmul.allow_tf32
+    except RuntimeError:  # set through the newer interface, to something else than the default
+        return False
 
 
 def float8(pair: Pair) -> Tensor:

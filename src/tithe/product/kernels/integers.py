@@ -15,6 +15,7 @@ from tithe.product.pair import Pair, RankOne
 
 __all__ = ["LEVELS", "multiply", "scaled_sums"]
 
+_LONGEST = 131_072  # slices of int8 entries whose products add up to less than 2³¹
 LEVELS = {"int8": 127, "int7": 63, "int6": 31}  # largest magnitude of a rounded entry; all are stored as int8
 
 
@@ -26,7 +27,13 @@ def multiply(pair: Pair, kind: str, plus: RankOne | None = None) -> Tensor:
     left, row_scale = round_lines(pair.A, pair.a, LEVELS[kind])
     right, column_scale = round_lines(pair.B.T, pair.b, LEVELS[kind])
     extra = None if plus is None else (plus.u.float(), plus.v.float())
-    return scaled_sums(left, right.T, row_scale, column_scale, extra)
+    total: Tensor | None = None
+    for k in range(0, pair.k, _LONGEST):  # parts whose sums fit into int32
+        part = slice(k, k + _LONGEST)
+        product = scaled_sums(left[:, part], right.T[part], row_scale, column_scale, extra if k == 0 else None)
+        total = product if total is None else total.add_(product)
+    assert total is not None
+    return total
 
 
 def scaled_sums(
@@ -41,7 +48,7 @@ def scaled_sums(
         return rescale(_cuda_sums(left, right), row_scale, column_scale, plus)
     if _own_kernel():
         return torch.from_numpy(int8_gemm.int8_matmul_scaled(left, right, row_scale, column_scale, *(plus or ())))
-    return rescale(torch._int_mm(left, right), row_scale, column_scale, plus)
+    return rescale(torch._int_mm(left.contiguous(), right), row_scale, column_scale, plus)
 
 
 @cache

@@ -37,14 +37,15 @@ def round_lines(X: Tensor, shift: Tensor | None, level: int) -> tuple[Tensor, Te
     >>> round_lines(torch.tensor([[1.0, -2.0]]), None, 4)
     (tensor([[ 2, -4]], dtype=torch.int8), tensor([0.5000]))
     """
-    shift = torch.zeros(len(X), device=X.device) if shift is None else shift.float()
+    shift = torch.zeros(len(X), dtype=torch.float32, device=X.device) if shift is None else shift.float()
     if not _numba_can(X):
         low, high = X.amin(1).float(), X.amax(1).float()
         scale = torch.maximum(shift - low, high - shift) / level
         return quantise_lines(X, shift, scale), scale
     lines, by_rows = len(X), X.is_contiguous()
     source = X if by_rows else X.T
-    out, scale = torch.empty(source.shape, dtype=torch.int8), torch.empty(lines)
+    out = torch.empty(source.shape, dtype=torch.int8, device="cpu")
+    scale = torch.empty(lines, dtype=torch.float32, device="cpu")
     kernel = _round_rows if by_rows else _round_columns
     _over_ranges(kernel, lines, X.numel(), source.numpy(), shift.numpy(), level, out.numpy(), scale.numpy())
     return (out, scale) if by_rows else (out.T, scale)

@@ -55,13 +55,14 @@ class Rates:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of reduced products worth having here: for some size faster than every more accurate one."""
+        """The kinds of reduced products worth having here: clearly faster than every more accurate one when large."""
         found: list[str] = []
         for kind in sorted(KINDS, key=_ACCURACY.index):
-            points = self.table.get(f"gemm.{kind}", {})
-            others = [self.table[f"gemm.{other}"] for other in found]
-            if any(all(s < 0.95 * other.get(n, math.inf) for other in others) for n, s in points.items()):
-                found.append(kind)
+            if points := self.table.get(f"gemm.{kind}"):
+                n = max(points)
+                rivals = (self.table[f"gemm.{other}"].get(n, math.inf) for other in found)
+                if points[n] < 0.9 * min(rivals, default=math.inf):
+                    found.append(kind)
         return tuple(found)
 
     @cached_property

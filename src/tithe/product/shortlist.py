@@ -17,6 +17,7 @@ __all__ = ["Option", "shortlist", "worth_a_look"]
 
 _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain product is not tried
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
+_FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
 
 
@@ -76,16 +77,16 @@ def _expected_to_do(
     allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=spread)) for s in LADDER}
     whole = [Reduced(kind) for kind in kinds]
     scaled = [estimator for estimator in whole if estimator.kind in SCALED]
-    fixed: Sequence[Estimator] = [MeanField(), *whole, *map(Centred, scaled)]
+    means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
+    fixed: Sequence[Estimator] = [MeanField(), *whole, *(map(Centred, scaled) if means else [])]
     for estimator in fixed:
         expected = sample.expected_error(estimator)
         if probes := next((s for s in LADDER if expected <= allowed[s]), 0):
             yield estimator, probes
-    means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
     inners: Sequence[Estimator] = [Exact(), *(scaled if pair.A.device.type == "cpu" else [])]
     for inner, centred in [*((inner, means) for inner in inners), (Exact(), False)]:
         error = sample.inner_error(inner, centred=centred)
-        for probes, most in allowed.items():
+        for probes, most in list(allowed.items())[:_FEW_RUNGS]:
             share = sample.share_to_keep(most, centred=centred, inner_error=error)
             if share <= _MOST_KEPT:
                 part = Truncated(math.ceil(1000 * share) / 1000, inner)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tithe.product import batch
-from tithe.product.estimators import Estimator, Exact
+from tithe.product.estimators import Estimator
 from tithe.product.gradients import differentiable
 from tithe.product.operands import Shape, check_operands
 from tithe.product.planner import Outcome
@@ -22,7 +22,7 @@ from tithe.receipt import Attempt, Bound, Cost, Receipt
 
 __all__ = ["matmul"]
 
-_SMALL_FLOPS = 2e7  # surely under a millisecond, on any machine
+_SMALL_FLOPS = 1e8  # a millisecond or two on one core
 _SMALL_SECONDS = 1e-3  # a plain product under this leaves nothing to gain
 _TOO_SMALL = Attempt("auto", "too small to gain anything")
 _NOT_ASKED = Attempt("auto", "neither tol nor ratio allows an error")
@@ -74,7 +74,8 @@ def matmul(
     """
     start = time.perf_counter()
     shape = check_operands(A, B)
-    if (kind := A.device.type) in ("cpu", "cuda") and torch.is_autocast_enabled(kind):
+    kind = "cuda" if A.is_cuda else "cpu"
+    if torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):
             return matmul(A, B, tol=tol, ratio=ratio, method=method, confidence=confidence, generator=generator)
     request = _request(tol, ratio, method, confidence)
@@ -84,7 +85,7 @@ def matmul(
     if reason is None:
         known = rates(A.device)
         start = time.perf_counter()  # measuring the rates, once on a machine, is no part of this product
-        quick = known.seconds(Exact().work(*largest, A.dtype), math.prod(largest)) < _SMALL_SECONDS
+        quick = known.plain_seconds(A.dtype, math.prod(largest)) < _SMALL_SECONDS
         if not known.table or (request.auto and ratio is None and quick):
             reason = _TOO_SMALL if known.table else Attempt("auto", f"nothing is known of {A.device.type} devices")
     if reason is not None or known is None:
@@ -102,7 +103,7 @@ def matmul(
     spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=_seconds_since(start, A))
     plain = Cost(shape.flops)
     times = shape.batch * shape.m // largest[0]
-    usual = times * known.seconds(Exact().work(*largest, A.dtype), math.prod(largest))
+    usual = times * known.plain_seconds(A.dtype, math.prod(largest))
     if math.isfinite(usual):
         plain = Cost(shape.flops, seconds=usual, estimated=("seconds",))
     return product, _receipt(outcomes, spent, plain, confidence)
@@ -137,7 +138,7 @@ def _without_a_look(shape: Shape, largest: tuple[int, int, int], request: Reques
 
 
 def _seconds_since(start: float, A: Tensor) -> float | None:
-    return time.perf_counter() - start if A.device.type == "cpu" else None  # elsewhere the work may not have ended
+    return time.perf_counter() - start if A.is_cpu else None  # elsewhere the work may not have ended
 
 
 def _receipt(outcomes: list[Outcome], spent: Cost, plain: Cost, confidence: float) -> Receipt:

@@ -64,6 +64,18 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
     >>> check_operands(torch.ones(5, 2, 3), torch.ones(3, 4)).output
     torch.Size([5, 2, 4])
     """
+    try:
+        (m, k), (rows, n) = A.shape, B.shape
+        plain = A.layout is B.layout is torch.strided and A.dtype is B.dtype and A.dtype in DTYPES
+        if plain and k == rows and A.device == B.device:
+            return Shape(m, k, n, _NO_BATCH)
+    except (AttributeError, TypeError, ValueError):
+        pass
+    return _with_batches(A, B)
+
+
+def _with_batches(A: Tensor, B: Tensor) -> Shape:
+    """The same for batches, or what is wrong."""
     for name, X in (("A", A), ("B", B)):
         if not isinstance(X, Tensor):
             raise InvalidDTypeError(f"{name} is a {type(X).__name__}; a torch.Tensor is expected (torch.as_tensor)")
@@ -86,8 +98,6 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
             f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the last size of A ({k}) and the last but one of "
             f"B ({B.shape[-2]}) must be equal; transpose one with .mT?"
         )
-    if A.dim() == B.dim() == 2:
-        return Shape(m, k, B.shape[1], _NO_BATCH)
     try:
         lead = torch.Size(np.broadcast_shapes(A.shape[:-2], B.shape[:-2]))
     except ValueError:

@@ -86,6 +86,17 @@ class Rates:
             known = self._interpolated[step, size] = self._interpolate(step.removesuffix(" result"), size)
         return known
 
+    def plain_seconds(self, dtype: torch.dtype, cube: float) -> float:
+        """Predicted seconds of the plain product of operands of ``dtype`` with ``cube`` = mkn."""
+        known = self._plain.get((dtype, cube))
+        if known is None:
+            known = self._plain[dtype, cube] = self.seconds({f"gemm.{str(dtype).removeprefix('torch.')}": cube}, cube)
+        return known
+
+    @cached_property
+    def _plain(self) -> dict[tuple[torch.dtype, float], float]:
+        return {}
+
     @cached_property
     def _interpolated(self) -> dict[tuple[str, float], float]:
         return {}

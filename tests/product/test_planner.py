@@ -89,6 +89,13 @@ def test_the_shortlist_is_sorted_affordable_and_settled_without_a_probe() -> Non
     assert all(option.probes in LADDER for option in first)
 
 
+def test_a_plan_that_costs_too_much_of_the_product_is_not_made() -> None:
+    pair, quick = Pair(torch.rand(256, 256), torch.rand(256, 256)), machine()
+    assert worth_a_look(pair, quick)
+    slow = Rates(quick.table | {"plan": {128: 0.2 * pair.cube * 1e-11}}, launch=0.0)
+    assert not worth_a_look(pair, slow)
+
+
 def test_nothing_is_worth_a_look_on_a_machine_without_shortcuts() -> None:
     pair = Pair(torch.rand(16, 16), torch.rand(16, 16))
     assert not worth_a_look(pair, Rates({"gemm.float32": {16: 1e-11}}))

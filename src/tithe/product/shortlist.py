@@ -17,6 +17,7 @@ __all__ = ["Option", "shortlist", "worth_a_look"]
 
 _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain product is not tried
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
+_MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
 
@@ -52,7 +53,9 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
 
 
 def worth_a_look(pair: Pair, known: Rates) -> bool:
-    """Whether anything could be cheaper than the plain product for operands of this size."""
+    """Whether anything could be cheaper than the plain product for operands of this size, and a look costs little."""
+    if known.planning > _MOST_PLANNING * _seconds(known, Exact(), pair, 0):
+        return False
     few: tuple[Estimator, ...] = (MeanField(), *map(Reduced, known.kinds))
     return min(_seconds(known, e, pair, LADDER[0]) for e in few) < _budget(pair, known)
 

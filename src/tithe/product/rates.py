@@ -41,7 +41,6 @@ _ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8",
 _BUSY = 0.6  # processes waiting for each core
 _TOO_LONG = 0.5  # s
 _MOMENT = 0.05  # s
-_LAUNCH = {"cpu": 30e-6, "cuda": 30e-6}  # s, a step's fixed cost: a few Python calls and kernel launches
 _measuring = threading.Lock()
 _log = logging.getLogger("tithe")
 
@@ -51,7 +50,7 @@ class Rates:
     """Seconds per unit of work, by step and size (edge of a cube); see ``seconds``."""
 
     table: dict[str, dict[int, float]]
-    launch: float = 30e-6
+    launch: float = 30e-6  # s, fixed cost of a step: a few Python calls and kernel launches
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
@@ -132,14 +131,14 @@ def _rates(kind: str, index: int, threads: int) -> Rates:
         load = _load()
         stored = _read(path)
         if stored is not None and (stored[1] <= _BUSY or load > _BUSY):
-            return Rates(stored[0], _LAUNCH[kind])
+            return Rates(stored[0])
         _log.info("measuring what products cost on this machine, once; kept in %s", path)
         table = measure(device)
         try:
             write_atomically(path, json.dumps({"version": _VERSION, "load": load, "rates": table}))
         except OSError as error:
             _log.warning("the measured rates could not be kept (%s); the next process measures them again", error)
-        return Rates(table, _LAUNCH[kind])
+        return Rates(table)
 
 
 def _load() -> float:

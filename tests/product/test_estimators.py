@@ -13,7 +13,7 @@ from tithe.product import Centred, Estimator, Exact, MeanField, Reduced, Sampled
 from tithe.product.estimators import KINDS, METHODS, Look, flops, from_name
 from tithe.product.pair import Pair, RankOne
 
-ON_CPU = ["int8", "bfloat16", "float16", "float32"]
+ON_CPU = ["int8", "sign", "bfloat16", "float16", "float32"]
 ALL: list[Estimator] = [
     Exact(),
     MeanField(),
@@ -23,6 +23,7 @@ ALL: list[Estimator] = [
     Truncated(0.5, Reduced("int8")),
     Centred(Exact()),
     Centred(Reduced("int8")),
+    Centred(Reduced("sign")),
     Centred(Truncated(0.25)),
     Centred(Sampled(0.5)),
     Centred(MeanField()),

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.product.kernels import passes
-from tithe.product.kernels.passes import quantise_lines, rescale, round_lines
+from tithe.product.kernels.passes import line_sums, quantise_lines, rescale, round_lines
 
 
 @given(
@@ -70,3 +70,20 @@ def test_constant_lines_become_zero() -> None:
     assert not rounded.any()
     assert not scale.any()
     assert not quantise_lines(torch.ones(2, 3), torch.ones(2), torch.zeros(2)).any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(lines=st.integers(1, 70), length=st.integers(1, 2100), order=st.sampled_from("CFS"), double=st.booleans())
+def test_line_sums(lines: int, length: int, order: str, double: bool) -> None:
+    X = torch.randn(lines, length, generator=torch.Generator().manual_seed(lines)) + 1
+    X = {"C": X, "F": X.T.contiguous().T, "S": torch.cat((X, X), 1)[:, ::2]}[order]
+    X = X.double() if double else X
+    sums, squares = line_sums(X)
+    torch.testing.assert_close(sums, X.double().sum(1), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(squares, X.double().square().sum(1), rtol=1e-5, atol=1e-3)
+
+
+def test_line_sums_hide_nothing_that_is_not_a_number() -> None:
+    sums, squares = line_sums(torch.tensor([[1.0, torch.nan], [torch.inf, 1.0], [1.0, 2.0]]))
+    assert not (sums[:2].isfinite() | squares[:2].isfinite()).any()
+    assert sums[2] == 3

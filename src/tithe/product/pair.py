@@ -11,7 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tithe.product.kernels.passes import line_sums
+
 __all__ = ["Pair", "RankOne"]
+
+_BEFORE_THE_SHIFT = ("row_means", "column_means", "_row_sums", "_column_sums", "_row_ends", "_column_ends")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,24 @@ class Pair:
     @cached_property
     def row_means(self) -> Tensor:
         """Mean of each row of A, before the shift, (m,)."""
-        return self.A.mean(1, dtype=self.wide)
+        return self._mean(self._row_sums if self.A.is_cpu else None, self.A)
 
     @cached_property
     def column_means(self) -> Tensor:
         """Mean of each column of B, before the shift, (n,)."""
-        return self.B.mean(0, dtype=self.wide)
+        return self._mean(self._column_sums if self.B.is_cpu else None, self.B.T)
+
+    def _mean(self, sums: tuple[Tensor, Tensor] | None, lines: Tensor) -> Tensor:
+        return lines.mean(1, dtype=self.wide) if sums is None else (sums[0] / self.k).to(self.wide)
+
+    @cached_property
+    def _row_sums(self) -> tuple[Tensor, Tensor]:
+        """Sum, and sum of squares, of each row of A before the shift, float64 (m,): on a CPU one pass for both."""
+        return line_sums(self.A)
+
+    @cached_property
+    def _column_sums(self) -> tuple[Tensor, Tensor]:
+        return line_sums(self.B.T)
 
     @cached_property
     def finite(self) -> bool:
@@ -97,11 +113,30 @@ class Pair:
     @cached_property
     def norms(self) -> tuple[float, float]:
         """Frobenius norms of the shifted A and B (the shift taken to be the means)."""
-        squares = [torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2 for X in (self.A, self.B)]
+        if self.A.is_cpu:
+            squares = [self._row_sums[1].sum(), self._column_sums[1].sum()]
+        else:
+            squares = [torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2 for X in (self.A, self.B)]
         if self.a is not None and self.b is not None:
             squares = [s - self.k * x.double().square().sum() for s, x in zip(squares, (self.a, self.b), strict=True)]
         left, right = torch.stack(squares).clamp_(min=0).sqrt_().tolist()
         return left, right
+
+    @cached_property
+    def sign_error(self) -> float:
+        """Error of multiplying signs, times each line's mean magnitude, as a share of what lies beyond the means.
+
+        A line x is s + r with s those signs and r ⟂ s. A·B − S·T = R·B + S·R: if entries are independent, each part
+        meets only what the other side has beyond its means.
+        """
+        rest = self.centred[0].norms
+        parts = []
+        for lines, norm, beyond in zip((self.left, self.right.T), self.norms, rest, strict=True):
+            magnitude, sign = lines.abs().mean(1, dtype=self.wide), lines.sign().mean(1, dtype=self.wide)
+            signs, turning = (self.k * float(x.square().sum()) for x in (magnitude, magnitude * (1 - sign**2).sqrt()))
+            parts.append((max(norm**2 - signs, 0.0) / beyond**2, turning / beyond**2) if beyond > 0 else (0.0, 0.0))
+        (left, turning), (right, _) = parts
+        return math.sqrt(left + turning * right)
 
     @cached_property
     def slice_weights(self) -> Tensor:
@@ -143,7 +178,8 @@ class Pair:
         """
         a, b = self.row_means, self.column_means
         shifted = Pair(self.A, self.B, a, b)
-        shifted.__dict__.update(row_means=a, column_means=b)
+        read = {name: value for name, value in self.__dict__.items() if name in _BEFORE_THE_SHIFT}
+        shifted.__dict__.update(read)
         part = RankOne(self.k * (a if self.a is None else a - self.a), b if self.b is None else b - self.b)
         return shifted, part
 

@@ -99,7 +99,7 @@ def multiply_at_ratio(
         return _plain(pair, _NOT_FINITE, spent=pair.area)
     entries = pair.area + pair.m * pair.n
     probes = LADDER[0] if LADDER[0] * entries <= ratio / 3 * pair.cube else _FEW
-    checking = flops(checking_work(pair, probes, dense=True))
+    checking = flops(checking_work(pair.m, pair.k, pair.n, probes, dense=True))
     share = ratio - (checking + 4 * entries) / pair.flops
     if share < 1 / pair.k:
         reason = f"for operands of this size a certificate alone costs more than ratio={ratio:g}"

@@ -97,26 +97,22 @@ class Probing:
 
     def work(self) -> Work:
         """Work of the probes of the operands that were made so far."""
-        return _operand_work(self.pair, self.count)
+        return checking_work(self.pair.m, self.pair.k, self.pair.n, self.count, dense=False)
 
     def result_work(self, count: int) -> Work:
         """Work of checking a dense result with ``count`` of them."""
-        return _result_work(self.pair, count)
+        return _result_work(self.pair.m, self.pair.n, count)
 
 
 def _arithmetic(pair: Pair) -> torch.dtype:
     return pair.wide if float32_is_exact() else torch.float64
 
 
-def checking_work(pair: Pair, count: int, *, dense: bool) -> Work:
-    """Work of judging one result, ``dense`` or not, with ``count`` probes of the operands' own dtype."""
-    return {**_operand_work(pair, count), **(_result_work(pair, count) if dense else {})}
+def checking_work(m: int, k: int, n: int, count: int, *, dense: bool) -> Work:
+    """Work of judging one (m, k)·(k, n) product, ``dense`` or not, with ``count`` probes of the operands' own dtype."""
+    area = float(m * k + k * n)
+    return {"gemm.probe": count * area, "norm": area} | (_result_work(m, n, count) if dense else {})
 
 
-def _operand_work(pair: Pair, count: int) -> Work:
-    return {"gemm.probe": count * pair.area, "norm": pair.area}
-
-
-def _result_work(pair: Pair, count: int) -> Work:
-    entries = float(pair.m * pair.n)
-    return {"gemm.probe result": count * entries, "norm result": entries}
+def _result_work(m: int, n: int, count: int) -> dict[str, float]:
+    return {"gemm.probe result": float(count * m * n), "norm result": float(m * n)}

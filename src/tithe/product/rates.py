@@ -28,16 +28,16 @@ from torch import Tensor
 from tithe import machine
 from tithe.files import write_atomically
 from tithe.product.estimators import KINDS, Work
-from tithe.product.kernels import floats, integers, passes
+from tithe.product.kernels import floats, integers, passes, signs
 from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 4
+_VERSION = 5
 _SMALL = 128
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
 # From the most accurate kind to the least, on data that fit all of them.
-_ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8", "int6")
+_ACCURACY = ("float32", "tf32", "float16", "bfloat16", "int8", "int7", "float8", "int6", "sign")
 _BUSY = 0.6  # processes waiting for each core
 _TOO_LONG = 0.5  # s
 _MOMENT = 0.05  # s
@@ -229,6 +229,10 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         "gemm.probe": (lambda: A @ probes, area * 16),
         "norm": (lambda: torch.linalg.vector_norm(A, dim=1), area),
     }
+    if A.is_cpu and signs.available():
+        left, right = (signs.pack(X, u) for X in (A, A.T))
+        steps["gemm.sign"] = (lambda: signs.product(*left, *right, n), cube)
+        steps["pack"] = (lambda: (signs.pack(A, u), signs.pack(A.T, u)), 2 * area)
     if A.is_cuda:
         steps["gemm.tf32"] = (lambda: floats.tf32(Pair(A, B)), cube)
         if torch.cuda.get_device_capability(A.device) >= (8, 9):

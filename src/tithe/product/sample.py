@@ -24,7 +24,7 @@ _RUN = _LINES // _RUNS  # adjacent columns taken together: they share cache line
 
 
 class Sample:
-    """Evenly spaced lines of a pair, with the relative errors they let one expect; O(k) to make.
+    """Evenly spaced lines of a pair, on the CPU, with the relative errors they let one expect; O(k) to make.
 
     >>> sample = Sample(Pair(torch.ones(100, 30), torch.ones(30, 100)))
     >>> sample.look.centred
@@ -41,7 +41,7 @@ class Sample:
             columns = [pair.B[:, s : s + _RUN] for s in starts[::2] + starts[1::2]]
         else:
             columns = [pair.B[:, i::2][:, : max(1, pair.n // 2)] for i in (0, 1 if pair.n > 1 else 0)]
-        self.pair = Pair(torch.cat(rows).to(wide), torch.cat(columns, 1).to(wide))
+        self.pair = Pair(torch.cat(rows).to("cpu", wide), torch.cat(columns, 1).to("cpu", wide))
         halved = pair.A.dtype != wide  # a result in half precision is rounded once more
         self._rounding = 0.205 * torch.finfo(pair.A.dtype).eps if halved else 0.0
         self.entries = pair.m * pair.n / (self.pair.m * self.pair.n)  # that one entry of the sample stands for
@@ -90,7 +90,7 @@ class Sample:
         room = (allowed**2 - self._rounding**2) * (self.look.norm / norm) ** 2 - inner_error**2
         if room <= 0:
             return math.inf
-        shares = self._shares[int(centred)]
+        shares = self._centred_shares if centred else self._shares
         return float(1 + np.searchsorted(shares, 1 - room)) / len(shares)
 
     def _truncated(self, centred: bool) -> tuple[Pair, float]:
@@ -98,21 +98,24 @@ class Sample:
 
     @cached_property
     def _shares(self) -> NDArray[np.float64]:
-        """Share of all squared weights that the i + 1 heaviest slices have, rising to 1: (2, k), as is and centred.
+        return _shares_of_heaviest(self.pair)
 
-        One half of the lines says which slices are heavy and the other how heavy those are: the same lines would take
-        their own chance fluctuations for weight.
-        """
-        pair = self.pair
-        A, B = pair.A.view(2, -1, pair.k), pair.B.view(pair.k, 2, -1)
-        a, b = pair.row_means.view(2, -1, 1), pair.column_means.view(2, -1)
-        left, right = A.square().sum(1), B.square().sum(2).T
-        # Σ(x − s)² = Σx² − 2Σsx + Σs²
-        left_centred = left + a.square().sum(1) - 2 * (a * A).sum(1)
-        right_centred = right + b.square().sum(1, keepdim=True) - 2 * (B * b).sum(2).T
-        squares = torch.stack((left * right, left_centred.clamp(min=0) * right_centred.clamp(min=0)))
-        order, weight = squares.double().cpu().numpy().swapaxes(0, 1)
-        sums = np.cumsum(np.take_along_axis(weight, np.argsort(-order, axis=1), axis=1), axis=1)
-        total = sums[:, -1:]
-        shares: NDArray[np.float64] = np.divide(sums, total, out=np.ones_like(sums), where=total > 0)
-        return shares
+    @cached_property
+    def _centred_shares(self) -> NDArray[np.float64]:
+        return _shares_of_heaviest(self.pair.centred[0])
+
+
+def _shares_of_heaviest(pair: Pair) -> NDArray[np.float64]:
+    """Share of all squared weights that the i + 1 heaviest slices have, (k,), rising to 1.
+
+    One half of the lines says which slices are heavy and the other how heavy those are: the same lines would take
+    their own chance fluctuations for weight.
+    """
+    A, B = pair.left.numpy(), pair.right.numpy()
+    halves = [slice(0, pair.m // 2), slice(pair.m // 2, None)], [slice(0, pair.n // 2), slice(pair.n // 2, None)]
+    order, weight = (
+        np.einsum("ij,ij->j", A[rows], A[rows]).astype(float) * np.einsum("ij,ij->i", B[:, columns], B[:, columns])
+        for rows, columns in zip(*halves, strict=True)
+    )
+    sums = np.cumsum(weight[np.argsort(-order)])
+    return sums / sums[-1] if sums[-1] > 0 else np.ones_like(sums)

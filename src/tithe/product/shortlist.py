@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import torch
 
 from tithe.product.certificate import safety_factor
 from tithe.product.estimators import SCALED, Centred, Estimator, Exact, MeanField, Reduced, Truncated
@@ -66,10 +69,16 @@ def _budget(pair: Pair, known: Rates) -> float:
 
 
 def _seconds(known: Rates, estimator: Estimator, pair: Pair, probes: int) -> float:
-    seconds = known.seconds(estimator.work(pair.m, pair.k, pair.n, pair.A.dtype), pair.cube)
+    return _predicted(known, estimator, pair.m, pair.k, pair.n, pair.A.dtype, probes)  # type: ignore[arg-type]  # ours are hashable
+
+
+@functools.lru_cache(maxsize=4096)  # the same few shapes come again and again
+def _predicted(known: Rates, estimator: Estimator, m: int, k: int, n: int, dtype: torch.dtype, probes: int) -> float:
+    cube = float(m) * k * n
+    seconds = known.seconds(estimator.work(m, k, n, dtype), cube)
     if probes == 0:
         return seconds
-    return seconds + known.seconds(checking_work(pair, probes, dense=not isinstance(estimator, MeanField)), pair.cube)
+    return seconds + known.seconds(checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField)), cube)
 
 
 def _expected_to_do(
@@ -81,16 +90,17 @@ def _expected_to_do(
     whole = [Reduced(kind) for kind in kinds]
     scaled = [estimator for estimator in whole if estimator.kind in SCALED]
     means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
-    fixed: Sequence[Estimator] = [MeanField(), *whole, *(map(Centred, scaled) if means else [])]
+    centred = [Centred(estimator) for estimator in whole if means and (estimator in scaled or estimator.kind == "sign")]
+    fixed: Sequence[Estimator] = [MeanField(), *whole, *centred]
     for estimator in fixed:
         expected = sample.expected_error(estimator)
         if probes := next((s for s in LADDER if expected <= allowed[s]), 0):
             yield estimator, probes
     inners: Sequence[Estimator] = [Exact(), *(scaled if pair.A.device.type == "cpu" else [])]
-    for inner, centred in [*((inner, means) for inner in inners), (Exact(), False)]:
-        error = sample.inner_error(inner, centred=centred)
+    for inner, centre in [*((inner, means) for inner in inners), *([(Exact(), False)] if means else [])]:
+        error = sample.inner_error(inner, centred=centre)
         for probes, most in list(allowed.items())[:_FEW_RUNGS]:
-            share = sample.share_to_keep(most, centred=centred, inner_error=error)
+            share = sample.share_to_keep(most, centred=centre, inner_error=error)
             if share <= _MOST_KEPT:
                 part = Truncated(math.ceil(1000 * share) / 1000, inner)
-                yield (Centred(part) if centred else part), probes
+                yield (Centred(part) if centre else part), probes

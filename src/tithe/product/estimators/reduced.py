@@ -1,4 +1,4 @@
-"""All the multiply–adds in fewer bits: int8 and fp8 with row and column scales, bf16, fp16, tf32, fp32."""
+"""All the multiply–adds in fewer bits: signs, int8 and fp8 with row and column scales, bf16, fp16, tf32, fp32."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.product.estimators.protocol import Approximation, Look, Work
-from tithe.product.kernels import floats, integers
+from tithe.product.kernels import floats, integers, signs
 from tithe.product.pair import Pair, RankOne
 
 __all__ = ["KINDS", "SCALED", "Reduced"]
@@ -21,7 +21,7 @@ _ROUNDING = {kind: 0.41 * 2.0**-bits for kind, bits in
              {"float8": 4, "bfloat16": 8, "float16": 11, "tf32": 11, "float32": 24}.items()}  # fmt: skip
 _ROUNDS_RESULT = {"bfloat16", "float16", "float8"}  # float8 products come back as bfloat16
 SCALED = (*integers.LEVELS, "float8")
-KINDS = (*integers.LEVELS, *_ROUNDING)
+KINDS = (*integers.LEVELS, "sign", *_ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,8 @@ class Reduced:
 
     int7 and int6 use fewer of int8's levels: on CPUs that have AVX2 and no VNNI that is faster. Does every
     multiply–add, in a fraction of the seconds where there are units for it (int8: VNNI or AMX on a CPU,
-    tensor cores on a GPU; float8: Ada and Hopper) and many times slower where there are none.
+    tensor cores on a GPU; float8: Ada and Hopper) and many times slower where there are none. ``sign`` keeps one bit
+    and the mean magnitude of each line: worth it inside ``centred``, where the means are most of the product.
 
     Args:
         kind: one of ``KINDS``. Integers and float8 scale each row of A and each column of B to the full range.
@@ -60,6 +61,8 @@ class Reduced:
         """The product in fewer bits."""
         if self.kind in integers.LEVELS:
             return Approximation(integers.multiply(pair, self.kind, plus))
+        if self.kind == "sign":
+            return Approximation(signs.multiply(pair, plus))
         dense = _FLOATS[self.kind](pair)
         if plus is None:
             return Approximation(dense)
@@ -71,6 +74,8 @@ class Reduced:
         work = {f"gemm.{self.kind}": float(m) * k * n}
         if self.kind in integers.LEVELS:
             return work | {"round": operands, "rescale": float(m * n)}
+        if self.kind == "sign":
+            return work | {"pack": operands}
         if self.kind == "float8":
             return work | {"round": operands, "cast": float(m * n)}
         if self.kind == "float16" and dtype != torch.float16:
@@ -80,7 +85,12 @@ class Reduced:
         return work | {"cast": operands + m * n}
 
     def expected_error(self, pair: Pair, look: Look) -> float:
-        """Rounding errors of both operands (and of the result, where it is rounded too) added in square."""
+        """Rounding errors of both operands (and of the result, where it is rounded too) added in square.
+
+        Of signs: see ``Pair.sign_error``.
+        """
+        if self.kind == "sign":
+            return look.centred * pair.sign_error
         left, right = pair.norms
         if self.kind in integers.LEVELS:
             left_steps, right_steps = pair.reach_norms

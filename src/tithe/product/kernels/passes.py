@@ -1,4 +1,4 @@
-"""The O(n²) passes around products in fewer bits, each reading its matrix as seldom as it can.
+"""The O(n²) passes around products, each reading its matrix as seldom as it can.
 
 Numba on contiguous float32 CPU tensors, Triton on CUDA, plain torch on everything else.
 """
@@ -17,9 +17,33 @@ from torch import Tensor
 
 from tithe.product.kernels.threads import run_parts
 
-__all__ = ["quantise_lines", "rescale", "round_lines"]
+__all__ = ["line_sums", "quantise_lines", "rescale", "round_lines"]
 
 _SPLIT = 1 << 18  # elements a thread should have before it is worth starting
+_FLOAT32_SUMS = 1024  # summands, after which a sum goes on in float64
+_any_order: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})  # sums may be reordered
+
+
+def line_sums(X: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum and the sum of squares of each line, in one pass.
+
+    Args:
+        X: shape (lines, length), floating point.
+
+    Returns:
+        Both float64, (lines,). O(size).
+
+    >>> line_sums(torch.tensor([[1.0, -2.0]]))
+    (tensor([-1.], dtype=torch.float64), tensor([5.], dtype=torch.float64))
+    """
+    if not _numba_can(X):
+        wide = torch.float64 if X.dtype == torch.float64 else torch.float32
+        norms: Tensor = torch.linalg.vector_norm(X, dim=1, dtype=wide)
+        return X.sum(1, dtype=wide).double(), norms.double().square()
+    sums, squares = np.zeros(len(X)), np.zeros(len(X))
+    kernel, source = (_sum_rows, X) if X.is_contiguous() else (_sum_columns, X.T)
+    _over_ranges(kernel, len(X), X.numel(), source.numpy(), sums, squares)
+    return torch.from_numpy(sums), torch.from_numpy(squares)
 
 
 def round_lines(X: Tensor, shift: Tensor | None, level: int) -> tuple[Tensor, Tensor]:
@@ -123,6 +147,33 @@ def _triton() -> Any:
 
 def _numba_can(X: Tensor) -> bool:
     return X.device.type == "cpu" and X.dtype == torch.float32 and (X.is_contiguous() or X.T.is_contiguous())
+
+
+@_any_order
+def _sum_rows(first, last, X, sums, squares):
+    for i in range(first, last):
+        for begin in range(0, X.shape[1], _FLOAT32_SUMS):
+            part = X[i, begin : begin + _FLOAT32_SUMS]
+            s, q = np.float32(0), np.float32(0)
+            for j in range(part.size):
+                s += part[j]
+                q += part[j] * part[j]
+            sums[i] += s
+            squares[i] += q
+
+
+@_any_order
+def _sum_columns(first, last, X, sums, squares):
+    width = last - first
+    for begin in range(0, X.shape[0], _FLOAT32_SUMS):
+        s, q = np.zeros(width, np.float32), np.zeros(width, np.float32)
+        for i in range(begin, min(begin + _FLOAT32_SUMS, X.shape[0])):
+            x = X[i, first:last]
+            for j in range(width):
+                s[j] += x[j]
+                q[j] += x[j] * x[j]
+        sums[first:last] += s
+        squares[first:last] += q
 
 
 @numba.njit(nogil=True, cache=True)

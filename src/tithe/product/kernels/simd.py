@@ -10,6 +10,7 @@ the next row; and likewise for columns. To the processor such a quadruple is a 3
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "Emitter",
     "Kernel",
     "accumulate",
+    "as_function",
     "host_features",
 ]
 
@@ -135,6 +137,20 @@ class Emitter:
         builder.cbranch(builder.icmp_unsigned("!=", fewer, ir.Constant(_I64, 0)), inside, after)
         builder.position_at_end(after)
         return then
+
+
+def as_function(arguments: tuple[Any, ...], emit: Callable[..., None]) -> Any:
+    """``emit(emitter, *values)`` as a function for numba that returns nothing."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit(Emitter(builder), *values)
+        return context.get_dummy_value()
+
+    def typing(*given: Any) -> Any:
+        return types.void(*arguments), codegen
+
+    typing.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]  # numba counts the arguments by it
+    return intrinsic(typing)
 
 
 def _in_registers(emit: Emitter, kind: type[Kernel], group: int, at: list[Any], rounds: Any) -> None:

@@ -6,35 +6,18 @@ are ten times slower. Addresses and strides are integers, in bytes.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from tithe.product.kernels.simd import Emitter
+from tithe.product.kernels.simd import Emitter, as_function
 
 __all__ = ["copy", "scale", "weave_lines", "weave_lines_wide", "weave_step", "weave_step_wide"]
 
 _I8, _I32, _WORDS = ir.IntType(8), ir.IntType(32), ir.VectorType(ir.IntType(16), 8)
 _EIGHT, _FLOATS = ir.VectorType(_I32, 8), ir.VectorType(ir.FloatType(), 8)
-
-
-def _intrinsic(arguments: tuple[Any, ...], emit: Callable[..., None]) -> Any:
-    """``emit(emitter, *values)`` as a function for numba that returns nothing."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit(Emitter(builder), *values)
-        return context.get_dummy_value()
-
-    def typing(*given: Any) -> Any:
-        return types.void(*arguments), codegen
-
-    typing.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]  # numba counts the arguments by it
-    return intrinsic(typing)
 
 
 def _weave_lines(wide: bool, emit: Emitter, source: Any, stride: Any, offset: Any, target: Any, step: Any) -> None:
@@ -90,9 +73,9 @@ def _scale(emit: Emitter, source: Any, target: Any, count: Any, row: Any, column
 
 
 _i, _f = types.intp, types.float32
-weave_lines = _intrinsic((_i,) * 5, partial(_weave_lines, False))
-weave_lines_wide = _intrinsic((_i,) * 5, partial(_weave_lines, True))
-weave_step = _intrinsic((_i,) * 3, partial(_weave_step, False))
-weave_step_wide = _intrinsic((_i,) * 3, partial(_weave_step, True))
-copy = _intrinsic((_i,) * 3, _copy)
-scale = _intrinsic((_i, _i, _i, _f, _i, _f, _i), _scale)
+weave_lines = as_function((_i,) * 5, partial(_weave_lines, False))
+weave_lines_wide = as_function((_i,) * 5, partial(_weave_lines, True))
+weave_step = as_function((_i,) * 3, partial(_weave_step, False))
+weave_step_wide = as_function((_i,) * 3, partial(_weave_step, True))
+copy = as_function((_i,) * 3, _copy)
+scale = as_function((_i, _i, _i, _f, _i, _f, _i), _scale)

@@ -56,7 +56,14 @@ def tolerance() -> Iterator[Reading]:
             truth = A.double() @ B.double()
             plain = float((A @ B - truth).norm() / truth.norm())
             for tol in (0.3, 3e-2, 3e-3, 3e-4):
-                for method in ("auto", "mean_field", "centred(int8)", "truncated(0.25)", "centred(truncated(0.5))"):
+                for method in (
+                    "auto",
+                    "mean_field",
+                    "centred(int8)",
+                    "centred(sign)",
+                    "truncated(0.25)",
+                    "centred(truncated(0.5))",
+                ):
                     C, receipt = tithe.matmul(A, B, tol=tol, method=method, generator=g)
                     error = float((C - truth).norm() / truth.norm())
                     above += error > tol + (plain if receipt.method == "exact" else 0)
@@ -95,6 +102,9 @@ def overhead() -> Iterator[Reading]:
         with _threads(1):
             worst = max(worst, _added(lambda A=A, B=B: tithe.matmul(A, B, tol=0.01), lambda A=A, B=B: A @ B))
     yield Reading("n = 8…320, one thread, the largest", f"{worst * 1e6:.1f} µs", "≤ 30 µs", worst <= 30e-6)
+
+
+_METHODS = ("mean_field", "centred(int8)", "centred(sign)", "truncated(0.25)", "centred(truncated(0.5))")
 
 
 def _added(ours: Callable[[], object], plain: Callable[[], object], repeats: int = 3000) -> float:

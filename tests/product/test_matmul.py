@@ -165,7 +165,8 @@ def test_operands_that_are_not_finite_get_the_plain_product(value: float) -> Non
         C, receipt = tithe.matmul(A, B, tol=0.1, method=method)
         torch.testing.assert_close(C, A @ B, equal_nan=True)
         assert receipt.method == "exact"
-        assert "finite" in receipt.tried[0].reason or (method == "auto" and "small" in receipt.tried[0].reason)
+        reason = receipt.tried[0].reason  # a slow or fast machine may not look at operands this small at all
+        assert "finite" in reason or (method == "auto" and ("small" in reason or "of this size" in reason))
 
 
 @pytest.mark.parametrize("sizes", [(0, 3, 4), (3, 0, 4), (3, 4, 0)])

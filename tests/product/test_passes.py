@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.product.kernels import passes
-from tithe.product.kernels.passes import line_sums, quantise_lines, rescale, round_lines
+from tithe.product.kernels.lines import line_sums
+from tithe.product.kernels.passes import quantise_lines, rescale, round_lines
 
 
 @given(
@@ -23,11 +24,13 @@ def test_rounding_has_the_same_bits_with_and_without_numba(
     g = torch.Generator().manual_seed(seed)
     X = torch.randn(columns, rows, generator=g).T if transposed else torch.randn(rows, columns, generator=g)
     shift = None if seed % 3 == 0 else X.mean(1)
-    fast, scale = round_lines(X, shift, level)
+    fast, scale, squares = round_lines(X, shift, level)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(passes, "_numba_can", lambda X: False)
-        slow, same_scale = round_lines(X, shift, level)
+        patch.setattr(passes, "numba_can", lambda X: False)
+        slow, same_scale, none = round_lines(X, shift, level)
     assert torch.equal(scale, same_scale)
+    assert none is None
+    torch.testing.assert_close(squares, X.double().square().sum(1), rtol=1e-5, atol=0)
     assert torch.equal(fast, slow)
     assert fast.abs().amax(1).tolist() == [level if s > 0 else 0 for s in scale.tolist()]
     assert fast.stride() == X.stride() or 1 in X.shape
@@ -66,7 +69,7 @@ def test_many_threads_do_what_one_does() -> None:
 
 
 def test_constant_lines_become_zero() -> None:
-    rounded, scale = round_lines(torch.ones(2, 3), torch.ones(2), 127)
+    rounded, scale, _ = round_lines(torch.ones(2, 3), torch.ones(2), 127)
     assert not rounded.any()
     assert not scale.any()
     assert not quantise_lines(torch.ones(2, 3), torch.ones(2), torch.zeros(2)).any()

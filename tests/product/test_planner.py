@@ -1,5 +1,7 @@
 """What the planner does with what it knows, on machines that are made up."""
 
+import math
+
 import pytest
 import torch
 from families import FAMILIES
@@ -13,7 +15,7 @@ from tithe.product.rates import Rates
 from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 
-_PASSES = ("mean", "reach", "round", "rescale", "outer", "rank one", "weights", "gather", "cast", "norm")
+_PASSES = ("mean", "reach", "round", "rescale", "outer", "rank one", "weights", "gather", "cast", "norm", "pack")
 
 
 def machine(**speeds: float) -> Rates:
@@ -36,6 +38,7 @@ def multiply(family: str, tol: float, known: Rates, n: int = 512, failure: float
         ("uniform", 0.05, {"int8": 4.0}, "mean_field"),
         ("uniform", 1e-3, {"int8": 4.0}, "int8"),
         ("uniform", 2e-4, {"int8": 4.0}, "centred(int8)"),
+        ("uniform", 0.0134, {"int8": 2.0, "sign": 10.0}, "centred(sign)"),
         ("normal", 0.05, {"int8": 4.0}, "int8"),
         ("normal", 0.05, {"int8": 4.0, "bfloat16": 8.0}, "bfloat16"),
         ("normal", 2e-3, {"int8": 4.0, "bfloat16": 8.0, "float16": 2.0}, "float16"),
@@ -57,6 +60,17 @@ def test_truncates_where_few_slices_carry_the_product(family: str) -> None:
     _, outcome = multiply(family, 0.01, machine(int8=1.5))
     assert outcome.method.startswith("truncated(0.")
     assert outcome.flops < 0.7 * 2 * 512**3
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [(0, 0), (3, 5)])
+def test_says_that_operands_are_not_finite(value: float, place: tuple[int, int]) -> None:
+    pair = Pair(*FAMILIES["uniform"](512, torch.Generator().manual_seed(0)))
+    pair.A[place] = value
+    generators = (torch.Generator().manual_seed(seed) for seed in (0, 1))
+    outcome = multiply_within(Probing(pair, 1, next(generators)), 0.1, 1e-3, machine(int8=4.0), next(generators))
+    assert outcome.method == "exact"
+    assert "finite" in outcome.tried[0].reason
 
 
 def test_an_attempt_that_fails_is_followed_by_the_next_and_by_the_plain_product() -> None:

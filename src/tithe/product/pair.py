@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tithe.product.kernels.passes import line_sums
+from tithe.product.kernels.lines import line_sums
 
 __all__ = ["Pair", "RankOne"]
 
@@ -37,6 +37,12 @@ class Pair:
         self.A, self.B, self.a, self.b = A, B, a, b
         self.m, self.k = A.shape
         self.n = B.shape[1]
+        self._noted: tuple[Tensor, Tensor] | None = None
+
+    def note_squares(self, rows: Tensor | None, columns: Tensor | None) -> None:
+        """Keep sums of squares of the rows of A, (m,), and the columns of B, (n,), that a pass has met on its way."""
+        if rows is not None and columns is not None:
+            self._noted = rows, columns
 
     @property
     def area(self) -> float:
@@ -113,7 +119,9 @@ class Pair:
     @cached_property
     def norms(self) -> tuple[float, float]:
         """Frobenius norms of the shifted A and B (the shift taken to be the means)."""
-        if self.A.is_cpu:
+        if self._noted is not None:
+            squares = [self._noted[0].sum(), self._noted[1].sum()]
+        elif self.A.is_cpu:
             squares = [self._row_sums[1].sum(), self._column_sums[1].sum()]
         else:
             squares = [torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2 for X in (self.A, self.B)]

@@ -216,7 +216,7 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         "gemm.float64": (lambda: double[0] @ double[1], cube),
         "gemm.float16": (lambda: half[0] @ half[1], cube),
         "gemm.bfloat16": (lambda: brain[0] @ brain[1], cube),
-        **{f"gemm.{kind}": (_integer_product(A, level), cube) for kind, level in integers.LEVELS.items()},
+        **{f"gemm.{kind}": (_integer_product(A, integers.LEVELS[kind]), cube) for kind in integers.worth_having()},
         "mean": (lambda: A.mean(0), area),
         "reach": (lambda: (A.amin(1), A.amax(1)), area),
         "round": (lambda: (passes.round_lines(A, u, 31), passes.round_lines(A.T, u, 31)), 2 * area),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tithe.product.estimators import Estimator, Look
 from tithe.product.pair import Pair
+from tithe.product.survey import SurveyedPair, survey
 
 __all__ = ["Sample"]
 
@@ -41,7 +42,8 @@ class Sample:
             columns = [pair.B[:, s : s + _RUN] for s in starts[::2] + starts[1::2]]
         else:
             columns = [pair.B[:, i::2][:, : max(1, pair.n // 2)] for i in (0, 1 if pair.n > 1 else 0)]
-        self.pair = Pair(torch.cat(rows).to("cpu", wide), torch.cat(columns, 1).to("cpu", wide))
+        right = torch.cat(columns, 1).to("cpu", wide).numpy()  # row by row: transposed at once it would miss the cache
+        self.pair = survey(torch.cat(rows).to("cpu", wide).numpy(), np.ascontiguousarray(right.T))
         halved = pair.A.dtype != wide  # a result in half precision is rounded once more
         self._rounding = 0.205 * torch.finfo(pair.A.dtype).eps if halved else 0.0
         self.entries = pair.m * pair.n / (self.pair.m * self.pair.n)  # that one entry of the sample stands for
@@ -93,7 +95,7 @@ class Sample:
         shares = self._centred_shares if centred else self._shares
         return float(1 + np.searchsorted(shares, 1 - room)) / len(shares)
 
-    def _truncated(self, centred: bool) -> tuple[Pair, float]:
+    def _truncated(self, centred: bool) -> tuple[SurveyedPair, float]:
         return (self.pair.centred[0], self.look.centred) if centred else (self.pair, self.look.norm)
 
     @cached_property
@@ -105,17 +107,12 @@ class Sample:
         return _shares_of_heaviest(self.pair.centred[0])
 
 
-def _shares_of_heaviest(pair: Pair) -> NDArray[np.float64]:
+def _shares_of_heaviest(pair: SurveyedPair) -> NDArray[np.float64]:
     """Share of all squared weights that the i + 1 heaviest slices have, (k,), rising to 1.
 
     One half of the lines says which slices are heavy and the other how heavy those are: the same lines would take
     their own chance fluctuations for weight.
     """
-    A, B = pair.left.numpy(), pair.right.numpy()
-    halves = [slice(0, pair.m // 2), slice(pair.m // 2, None)], [slice(0, pair.n // 2), slice(pair.n // 2, None)]
-    order, weight = (
-        np.einsum("ij,ij->j", A[rows], A[rows]).astype(float) * np.einsum("ij,ij->i", B[:, columns], B[:, columns])
-        for rows, columns in zip(*halves, strict=True)
-    )
+    order, weight = pair.halved_weights()
     sums = np.cumsum(weight[np.argsort(-order)])
     return sums / sums[-1] if sums[-1] > 0 else np.ones_like(sums)

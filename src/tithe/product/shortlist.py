@@ -87,11 +87,11 @@ def _expected_to_do(
     """Each estimator that should keep ``tol``, with the fewest probes that should show it."""
     spread = min(pair.m, pair.n) / 4  # directions over which errors are taken to be spread
     allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=spread)) for s in LADDER}
-    whole = [Reduced(kind) for kind in kinds]
+    whole = [Reduced(kind) for kind in kinds if kind != "sign"]
     scaled = [estimator for estimator in whole if estimator.kind in SCALED]
     means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
-    centred = [Centred(estimator) for estimator in whole if means and (estimator in scaled or estimator.kind == "sign")]
-    fixed: Sequence[Estimator] = [MeanField(), *whole, *centred]
+    signs = [Reduced("sign")] if "sign" in kinds else []  # hopeless where there is more than means
+    fixed: Sequence[Estimator] = [MeanField(), *whole, *(map(Centred, [*scaled, *signs]) if means else [])]
     for estimator in fixed:
         expected = sample.expected_error(estimator)
         if probes := next((s for s in LADDER if expected <= allowed[s]), 0):

@@ -13,7 +13,7 @@ from tithe.product.kernels import int8_gemm
 from tithe.product.kernels.passes import rescale, round_lines
 from tithe.product.pair import Pair, RankOne
 
-__all__ = ["LEVELS", "multiply", "scaled_sums"]
+__all__ = ["LEVELS", "multiply", "scaled_sums", "worth_having"]
 
 _LONGEST = 131_072  # slices of int8 entries whose products add up to less than 2³¹
 LEVELS = {"int8": 127, "int7": 63, "int6": 31}  # largest magnitude of a rounded entry; all are stored as int8
@@ -24,8 +24,9 @@ def multiply(pair: Pair, kind: str, plus: RankOne | None = None) -> Tensor:
 
     O(mkn). Each row of A and column of B has its own scale, so that its largest entry becomes the largest allowed.
     """
-    left, row_scale = round_lines(pair.A, pair.a, LEVELS[kind])
-    right, column_scale = round_lines(pair.B.T, pair.b, LEVELS[kind])
+    left, row_scale, row_squares = round_lines(pair.A, pair.a, LEVELS[kind])
+    right, column_scale, column_squares = round_lines(pair.B.T, pair.b, LEVELS[kind])
+    pair.note_squares(row_squares, column_squares)
     extra = None if plus is None else (plus.u.float(), plus.v.float())
     total: Tensor | None = None
     for k in range(0, pair.k, _LONGEST):  # parts whose sums fit into int32
@@ -49,6 +50,11 @@ def scaled_sums(
     if _own_kernel():
         return torch.from_numpy(int8_gemm.int8_matmul_scaled(left, right, row_scale, column_scale, *(plus or ())))
     return rescale(torch._int_mm(left.contiguous(), right), row_scale, column_scale, plus)
+
+
+def worth_having() -> tuple[str, ...]:
+    """The kinds whose speeds may differ here: fewer bits are only faster in our own kernel, and with AVX2."""
+    return tuple(LEVELS) if _own_kernel() and len(int8_gemm.levels()) > 1 else ("int8",)
 
 
 @cache

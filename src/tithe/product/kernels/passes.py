@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -17,36 +17,28 @@ from torch import Tensor
 
 from tithe.product.kernels.threads import run_parts
 
-__all__ = ["line_sums", "quantise_lines", "rescale", "round_lines"]
+__all__ = ["FLOAT32_SUMS", "any_order", "numba_can", "over_ranges", "quantise_lines", "rescale", "round_lines"]
 
 _SPLIT = 1 << 18  # elements a thread should have before it is worth starting
-_FLOAT32_SUMS = 1024  # summands, after which a sum goes on in float64
-_any_order: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})  # sums may be reordered
+FLOAT32_SUMS = 1024  # summands, after which a sum goes on in float64
+any_order: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz", "contract"})  # sums may be reordered
 
 
-def line_sums(X: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum and the sum of squares of each line, in one pass.
+class Rounded(NamedTuple):
+    """Lines in 8 bits.
 
-    Args:
-        X: shape (lines, length), floating point.
-
-    Returns:
-        Both float64, (lines,). O(size).
-
-    >>> line_sums(torch.tensor([[1.0, -2.0]]))
-    (tensor([-1.], dtype=torch.float64), tensor([5.], dtype=torch.float64))
+    Attributes:
+        values: int8 (lines, length), in the memory order of what was rounded if that is contiguous or a transpose.
+        scale: float32 (lines,); the lines are about ``values·scale``.
+        squares: float64 (lines,), sum of squares of each line before any shift, where it cost no other pass.
     """
-    if not _numba_can(X):
-        wide = torch.float64 if X.dtype == torch.float64 else torch.float32
-        norms: Tensor = torch.linalg.vector_norm(X, dim=1, dtype=wide)
-        return X.sum(1, dtype=wide).double(), norms.double().square()
-    sums, squares = np.zeros(len(X)), np.zeros(len(X))
-    kernel, source = (_sum_rows, X) if X.is_contiguous() else (_sum_columns, X.T)
-    _over_ranges(kernel, len(X), X.numel(), source.numpy(), sums, squares)
-    return torch.from_numpy(sums), torch.from_numpy(squares)
+
+    values: Tensor
+    scale: Tensor
+    squares: Tensor | None
 
 
-def round_lines(X: Tensor, shift: Tensor | None, level: int) -> tuple[Tensor, Tensor]:
+def round_lines(X: Tensor, shift: Tensor | None, level: int) -> Rounded:
     """Each line of ``X − shift`` scaled so that its largest magnitude becomes ``level``, and rounded half to even.
 
     Args:
@@ -55,24 +47,25 @@ def round_lines(X: Tensor, shift: Tensor | None, level: int) -> tuple[Tensor, Te
         level: at most 127.
 
     Returns:
-        int8 (lines, length), in the memory order of ``X`` if that is a contiguous matrix or its transpose, and the
-        float32 scale of each line, (lines,). O(size), the same bits on every way.
+        The rounded lines and their scales, the same bits on every way. O(size).
 
-    >>> round_lines(torch.tensor([[1.0, -2.0]]), None, 4)
-    (tensor([[ 2, -4]], dtype=torch.int8), tensor([0.5000]))
+    >>> round_lines(torch.tensor([[1.0, -2.0]]), None, 4).values
+    tensor([[ 2, -4]], dtype=torch.int8)
     """
     shift = torch.zeros(len(X), dtype=torch.float32, device=X.device) if shift is None else shift.float()
-    if not _numba_can(X):
+    if not numba_can(X):
         low, high = X.amin(1).float(), X.amax(1).float()
         scale = torch.maximum(shift - low, high - shift) / level
-        return quantise_lines(X, shift, scale), scale
+        return Rounded(quantise_lines(X, shift, scale), scale, None)
     lines, by_rows = len(X), X.is_contiguous()
     source = X if by_rows else X.T
     out = torch.empty(source.shape, dtype=torch.int8, device="cpu")
     scale = torch.empty(lines, dtype=torch.float32, device="cpu")
+    squares = torch.empty(lines, dtype=torch.float64, device="cpu")
     kernel = _round_rows if by_rows else _round_columns
-    _over_ranges(kernel, lines, X.numel(), source.numpy(), shift.numpy(), level, out.numpy(), scale.numpy())
-    return (out, scale) if by_rows else (out.T, scale)
+    results = out.numpy(), scale.numpy(), squares.numpy()
+    over_ranges(kernel, lines, X.numel(), source.numpy(), shift.numpy(), level, *results)
+    return Rounded(out if by_rows else out.T, scale, squares)
 
 
 def quantise_lines(X: Tensor, shift: Tensor | None, scale: Tensor, dtype: torch.dtype = torch.int8) -> Tensor:
@@ -122,14 +115,14 @@ def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[T
         return out if plus is None else out.add_(plus[0][:, None] * plus[1])
     out = sums.view(torch.float32)
     u, v = plus if plus is not None else (row_scale, column_scale)
-    _over_ranges(
+    over_ranges(
         _rescale, len(sums), sums.numel(),
         sums.numpy(), row_scale.numpy(), column_scale.numpy(), u.numpy(), v.numpy(), plus is not None, out.numpy(),
     )  # fmt: skip
     return out
 
 
-def _over_ranges(kernel: Callable[..., None], lines: int, elements: int, *arrays: Any) -> None:
+def over_ranges(kernel: Callable[..., None], lines: int, elements: int, *arrays: Any) -> None:
     """Call ``kernel(first, last, *arrays)`` on ranges of lines that cover all of them."""
     parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), lines)
     edges = [lines * i // parts for i in range(parts + 1)]
@@ -145,39 +138,25 @@ def _triton() -> Any:
         return None
 
 
-def _numba_can(X: Tensor) -> bool:
+def numba_can(X: Tensor) -> bool:
+    """Whether the compiled loops take ``X``: float32 on the CPU, contiguous or the transpose of a contiguous matrix."""
     return X.device.type == "cpu" and X.dtype == torch.float32 and (X.is_contiguous() or X.T.is_contiguous())
 
 
-@_any_order
-def _sum_rows(first, last, X, sums, squares):
-    for i in range(first, last):
-        for begin in range(0, X.shape[1], _FLOAT32_SUMS):
-            part = X[i, begin : begin + _FLOAT32_SUMS]
-            s, q = np.float32(0), np.float32(0)
-            for j in range(part.size):
-                s += part[j]
-                q += part[j] * part[j]
-            sums[i] += s
-            squares[i] += q
-
-
-@_any_order
-def _sum_columns(first, last, X, sums, squares):
-    width = last - first
-    for begin in range(0, X.shape[0], _FLOAT32_SUMS):
-        s, q = np.zeros(width, np.float32), np.zeros(width, np.float32)
-        for i in range(begin, min(begin + _FLOAT32_SUMS, X.shape[0])):
-            x = X[i, first:last]
-            for j in range(width):
-                s[j] += x[j]
-                q[j] += x[j] * x[j]
-        sums[first:last] += s
-        squares[first:last] += q
+@any_order
+def _squares(line):
+    total = np.float64(0)
+    for begin in range(0, line.size, FLOAT32_SUMS):
+        part = line[begin : begin + FLOAT32_SUMS]
+        q = np.float32(0)
+        for j in range(part.size):
+            q += part[j] * part[j]
+        total += q
+    return total
 
 
 @numba.njit(nogil=True, cache=True)
-def _round_rows(first, last, X, shift, level, out, scale):
+def _round_rows(first, last, X, shift, level, out, scale, squares):
     row = np.empty(X.shape[1], np.float32)
     bits = row.view(np.int32)
     for i in range(first, last):
@@ -187,6 +166,7 @@ def _round_rows(first, last, X, shift, level, out, scale):
         reach = np.int32(0)  # magnitudes in the order of their bits: integer maxima vectorise
         for j in range(row.size):
             reach = max(reach, bits[j] & np.int32(0x7FFFFFFF))
+        squares[i] = _squares(X[i])
         scale[i] = _from_bits(reach) / np.float32(level)
         inverse = np.float32(1) / scale[i] if scale[i] > 0 else np.float32(0)
         for j in range(row.size):
@@ -194,15 +174,20 @@ def _round_rows(first, last, X, shift, level, out, scale):
 
 
 @numba.njit(nogil=True, cache=True)
-def _round_columns(first, last, X, shift, level, out, scale):
+def _round_columns(first, last, X, shift, level, out, scale, squares):
     width = last - first
     reach, inverse = np.zeros(width, np.float32), np.zeros(width, np.float32)
     s = shift[first:last].copy()
-    for i in range(X.shape[0]):
-        x = X[i, first:last]
-        for j in range(width):
-            d = abs(x[j] - s[j])
-            reach[j] = d if d > reach[j] else reach[j]
+    squares[first:last] = 0
+    for begin in range(0, X.shape[0], FLOAT32_SUMS):
+        q = np.zeros(width, np.float32)
+        for i in range(begin, min(begin + FLOAT32_SUMS, X.shape[0])):
+            x = X[i, first:last]
+            for j in range(width):
+                d = abs(x[j] - s[j])
+                reach[j] = d if d > reach[j] else reach[j]
+                q[j] += x[j] * x[j]
+        squares[first:last] += q
     for j in range(width):
         scale[first + j] = reach[j] / np.float32(level)
         inverse[j] = np.float32(1) / scale[first + j] if scale[first + j] > 0 else np.float32(0)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
+from tithe.parallel import run_parts
 from tithe.product.kernels.int8_panels import PACKED, UNIT, add_lines, add_rows, extremes, multiply_tiles, pack, ranges
-from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel, host_features
-from tithe.product.kernels.threads import run_parts
+from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel
+from tithe.simd import host_features
 
 __all__ = ["available", "instruction_sets", "int8_matmul", "int8_matmul_reference", "int8_matmul_scaled", "levels"]
 

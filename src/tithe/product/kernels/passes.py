@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tithe.product.kernels.threads import run_parts
+from tithe.parallel import run_parts
 
 __all__ = ["FLOAT32_SUMS", "any_order", "numba_can", "over_ranges", "quantise_lines", "rescale", "round_lines"]
 

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from tithe.product.kernels.simd import Emitter, as_function, host_features
+from tithe.simd import Emitter, as_function, host_features
 
 __all__ = ["COLUMNS", "LONGEST", "ROWS", "WORD", "add_products", "signs_across", "signs_along"]
 

@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tithe.parallel import run_parts
 from tithe.product.kernels import integers
 from tithe.product.kernels.int8_panels import ranges
 from tithe.product.kernels.popcount import COLUMNS, LONGEST, ROWS, WORD, add_products, signs_across, signs_along
-from tithe.product.kernels.simd import host_features
-from tithe.product.kernels.threads import run_parts
 from tithe.product.kernels.weaving import copy, scale
 from tithe.product.pair import Pair, RankOne
+from tithe.simd import host_features
 
 __all__ = ["available", "multiply", "pack", "product"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from tithe.product.kernels.simd import Emitter, as_function
+from tithe.simd import Emitter, as_function
 
 __all__ = ["copy", "scale", "weave_lines", "weave_lines_wide", "weave_step", "weave_step_wide"]
 

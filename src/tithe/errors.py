@@ -6,6 +6,8 @@ __all__ = [
     "InvalidDTypeError",
     "InvalidStateError",
     "InvalidValueError",
+    "MissingExtraError",
+    "ModelFileError",
     "TitheError",
     "UnknownClaimError",
     "UnmeasurableError",
@@ -30,6 +32,14 @@ class InvalidStateError(TitheError, RuntimeError):
 
 class CorruptFileError(TitheError, ValueError):
     """A file is not what it should be: truncated, of a foreign format, or its checksum differs."""
+
+
+class ModelFileError(CorruptFileError):
+    """A file holds no model that can be loaded, or none for this topology; the message says what it holds."""
+
+
+class MissingExtraError(TitheError, ImportError):
+    """An optional dependency is not installed; the message gives the extra that brings it."""
 
 
 class DataUnavailableError(TitheError, RuntimeError):

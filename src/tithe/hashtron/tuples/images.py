@@ -1,7 +1,6 @@
 """Images as bits: is a pixel bright, and does it lie at an edge that rises to the right, left, down or up?
 
-Like everything in this package, images go in blocks of 16, side by side in the last axis. A block's words hold each bit
-together with its two neighbours to the right (see ``kernels.find_cells``).
+Like everything in this package, images go in blocks of 16, side by side in the last axis.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.hashtron.tuples.kernels import BLOCK, FIELD
+from tithe.hashtron.tuples.kernels import BLOCK
 from tithe.hashtron.tuples.warps import Warps, deskewing, identity, warp
 from tithe.parallel import run_parts
 
@@ -25,7 +24,7 @@ _DIRECTIONS = 4
 
 @dataclass(frozen=True)
 class ImageBits:
-    """How images (n, H, W) uint8 become words of bits; ``planes`` · (H + 2·frame) · (W + 2·frame) of them.
+    """How images (n, H, W) uint8 become blocks of bits; ``planes`` · (H + 2·frame) · (W + 2·frame) of them.
 
     Args:
         shape: (H, W).
@@ -37,8 +36,8 @@ class ImageBits:
     """
 
     shape: tuple[int, int]
-    bright: tuple[int, ...] = (100,)
-    steep: tuple[int, ...] = (60,)
+    bright: tuple[int, ...] = (30, 60, 90, 120, 150, 180, 210)
+    steep: tuple[int, ...] = (20, 60, 120)
     frame: int = 2
     spread: bool = True
     deskew: bool = False
@@ -58,10 +57,10 @@ class ImageBits:
         """Bits of an image."""
         return self.planes * self.grid[0] * self.grid[1]
 
-    def words(self, images: NDArray[np.uint8], warps: Warps | None = None, seed: int = 0) -> NDArray[np.uint32]:
+    def blocks(self, images: NDArray[np.uint8], warps: Warps | None = None, seed: int = 0) -> NDArray[np.uint8]:
         """Images (n, H, W) as (⌈n/16⌉, ``length``, 16), warped at random if ``warps`` says how; by ``seed``."""
-        blocks = -(-len(images) // BLOCK)
-        out = np.empty((blocks, self.length, BLOCK), np.uint32)
+        count = -(-len(images) // BLOCK)
+        out = np.empty((count, self.length, BLOCK), np.uint8)
         bright, steep = np.array(self.bright, np.int16), np.array(self.steep, np.int16)
         maps = np.tile(identity(), (len(images), 1)) if not self.deskew else deskewing(images)
         fields = None if warps is None else warps.draw(len(images), self.shape, seed)
@@ -72,70 +71,63 @@ class ImageBits:
             warp(images[rows], maps[rows], None if fields is None else fields.take(rows), self.frame, grey)
             _see(grey.reshape(self.grid[0], -1), bright, steep, self.spread, out[b])
 
-        run_parts(part, blocks)
+        run_parts(part, count)
         return out
 
 
 @_jit
-def _see(grey, bright, steep, spread, words):
-    """Bits of a block, from grey values (height, width · BLOCK), as words (planes · height · width, BLOCK)."""
+def _see(grey, bright, steep, spread, bits):
+    """Bits of a block, from grey values (height, width · BLOCK), as uint8 (planes · height · width, BLOCK)."""
     height, across = grey.shape
-    target = words.reshape(-1, height, across)
-    plane = np.zeros((height, across), np.uint8)
-    smeared = np.zeros((height, across), np.uint8)
-    number = 0
-    for level in bright:
-        for y in range(height):
-            for i in range(across):
-                plane[y, i] = grey[y, i] > level
-        _put(plane, target[number])
-        number += 1
-    for level in steep:
-        for direction in range(_DIRECTIONS):
-            plane[:] = 0
-            for y in range(1, height - 1):
-                if direction < 2:
-                    ahead, behind = grey[y, 2 * BLOCK :], grey[y, : across - 2 * BLOCK]
-                    line = plane[y, BLOCK : across - BLOCK]
-                else:
-                    ahead, behind, line = grey[y + 1], grey[y - 1], plane[y]
-                if direction % 2:
-                    ahead, behind = behind, ahead
-                for i in range(line.size):
-                    line[i] = ahead[i] - behind[i] > level
-            if spread:
-                _smear(plane, smeared)
-                _put(smeared, target[number])
+    target = bits.reshape(-1, height, across)
+    for k in range(len(bright)):
+        _above(grey, bright[k], target[k])
+    rises = np.zeros((height, across), np.int16)
+    widened = np.zeros((height, across), np.int16)
+    number = len(bright)
+    for direction in range(_DIRECTIONS):
+        rises[:] = 0
+        for y in range(1, height - 1):
+            if direction < 2:
+                ahead, behind = grey[y, 2 * BLOCK :], grey[y, : across - 2 * BLOCK]
+                line = rises[y, BLOCK : across - BLOCK]
             else:
-                _put(plane, target[number])
+                ahead, behind, line = grey[y + 1], grey[y - 1], rises[y]
+            if direction % 2:
+                ahead, behind = behind, ahead
+            for i in range(line.size):
+                line[i] = np.int16(ahead[i] - behind[i])
+        if spread:
+            _widen(rises, widened)
+        for k in range(len(steep)):
+            _above(rises, steep[k], target[number])
             number += 1
 
 
 @_jit
-def _smear(plane, out):
-    """Each bit or any of its eight neighbours; the outermost lines of ``plane`` are empty. ``plane`` is spoilt."""
-    height, across = plane.shape
-    out[:] = 0
+def _widen(values, spare):
+    """Each value becomes the largest of its neighbourhood of nine; ``spare`` is of the same shape."""
+    height, across = values.shape
     for y in range(height):
-        left, middle, right = plane[y, : across - 2 * BLOCK], plane[y, BLOCK : across - BLOCK], plane[y, 2 * BLOCK :]
-        wide = out[y, BLOCK : across - BLOCK]
-        for i in range(wide.size):
-            wide[i] = np.uint8(left[i] | middle[i] | right[i])
-    plane[:] = out
+        left, middle, right = values[y, : across - 2 * BLOCK], values[y, BLOCK : across - BLOCK], values[y, 2 * BLOCK :]
+        line = spare[y, BLOCK : across - BLOCK]
+        for i in range(line.size):
+            line[i] = _largest(left[i], middle[i], right[i])
     for y in range(1, height - 1):
-        above, here, below, line = plane[y - 1], plane[y], plane[y + 1], out[y]
+        above, here, below, line = spare[y - 1], spare[y], spare[y + 1], values[y]
         for i in range(across):
-            line[i] = np.uint8(above[i] | here[i] | below[i])
+            line[i] = _largest(above[i], here[i], below[i])
 
 
 @_jit
-def _put(plane, target):
-    height, across = plane.shape
-    for y in range(height):
-        line, out = plane[y], target[y]
-        for i in range(across):
-            out[i] = line[i]
-        for i in range(across - BLOCK):
-            out[i] |= np.uint32(line[i + BLOCK]) << np.uint32(FIELD)
-        for i in range(across - 2 * BLOCK):
-            out[i] |= np.uint32(line[i + 2 * BLOCK]) << np.uint32(2 * FIELD)
+def _largest(a, b, c):
+    most = a if a > b else b
+    return np.int16(most if most > c else c)
+
+
+@_jit
+def _above(values, level, out):
+    for y in range(values.shape[0]):
+        source, line = values[y], out[y]
+        for i in range(source.size):
+            line[i] = source[i] > level

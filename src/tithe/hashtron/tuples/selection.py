@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numba
@@ -11,10 +12,36 @@ from numpy.typing import NDArray
 from tithe.hashtron.tuples.kernels import BLOCK, find_cells
 from tithe.parallel import run_parts
 
-__all__ = ["in_windows", "purest"]
+__all__ = ["at_random", "in_windows", "purest"]
 
 _jit: Any = numba.njit(nogil=True, cache=True)
 _LEAVE_OUT = 0.9  # of a sample's own count: a cell is judged by the others
+
+
+def at_random(count: int, width: int, lengths: Sequence[int], random: np.random.Generator) -> NDArray[np.int32]:
+    """Random tuples of ``width`` bits: columns without repetition while they last, and one bit of each; (count, width).
+
+    Args:
+        count: tuples.
+        width: bits of each, at most as many as there are.
+        lengths: bits of each column, at least one; they lie side by side.
+        random: a NumPy generator.
+
+    O(count · columns).
+
+    >>> at_random(2, 3, (1, 1, 1), np.random.default_rng(0)).tolist()
+    [[2, 0, 1], [2, 1, 0]]
+    """
+    sizes = np.array(lengths)
+    starts = np.cumsum(sizes) - sizes
+    out = np.empty((count, width), np.int32)
+    for t in range(count):
+        if width <= len(sizes):
+            columns = random.permutation(len(sizes))[:width]
+            out[t] = starts[columns] + random.integers(sizes[columns])
+        else:
+            out[t] = random.choice(int(sizes.sum()), width, replace=False)
+    return out
 
 
 def in_windows(
@@ -48,7 +75,7 @@ def purest(
     salts: NDArray[np.uint32],
     log_size: int,
     keep: int,
-    words: NDArray[np.uint32],
+    blocks: NDArray[np.uint8],
     y: NDArray[np.int64],
     classes: int,
 ) -> NDArray[np.int64]:
@@ -59,16 +86,14 @@ def purest(
         salts: theirs.
         log_size: of the tables.
         keep: how many to keep.
-        words: samples in blocks, (⌈n/16⌉, D, 16).
+        blocks: samples, (⌈n/16⌉, D, 16).
         y: their classes, (n,).
         classes: how many there are.
 
     Returns indices, ascending.
     """
-    cells = np.empty((len(words), len(tuples), 1, BLOCK), np.uint16)
-    run_parts(
-        lambda b: find_cells(words[b], tuples, salts, log_size, 1, 1, 0, 0, len(tuples), cells[b]), len(words)
-    )
+    cells = np.empty((len(blocks), len(tuples), 1, BLOCK), np.uint16)
+    run_parts(lambda b: find_cells(blocks[b], tuples, salts, log_size, 1, 1, 0, 0, len(tuples), cells[b]), len(blocks))
     scores = np.empty(len(tuples))
     run_parts(lambda t: _purity(cells[:, t, 0], y, 1 << log_size, classes, scores, t), len(tuples))
     return np.sort(np.argsort(-scores, kind="stable")[:keep])

@@ -62,22 +62,22 @@ class Tables:
         cells = count * self.signs.shape[1] * self.classes
         return -(-cells // 8) + count * (width * _INDEX_BYTES + _SALT_BYTES)
 
-    def cells(self, words: NDArray[np.uint32]) -> NDArray[np.uint16]:
-        """The cells that one block of ``words`` (D, 16) names: (T, windows, 16)."""
+    def cells(self, bits: NDArray[np.uint8]) -> NDArray[np.uint16]:
+        """The cells that one block of bits (D, 16) names: (T, windows, 16)."""
         out = np.empty((len(self.tuples), self.sharing.places, BLOCK), np.uint16)
         down, across, stride = self.sharing
-        find_cells(words, self.tuples, self.salts, self.log_size, across, down, stride, 0, len(self.tuples), out)
+        find_cells(bits, self.tuples, self.salts, self.log_size, across, down, stride, 0, len(self.tuples), out)
         return out
 
-    def votes(self, words: NDArray[np.uint32], count: int) -> NDArray[np.int32]:
+    def votes(self, blocks: NDArray[np.uint8], count: int) -> NDArray[np.int32]:
         """Votes (count, classes) for samples in blocks (⌈count/16⌉, D, 16); O(count · T · windows)."""
-        total = np.zeros((len(words), BLOCK, self.signs.shape[2]), np.int32)
+        total = np.zeros((len(blocks), BLOCK, self.signs.shape[2]), np.int32)
         every = np.empty((0, 0), np.uint8)
 
         def part(b: int) -> None:
-            vote(self.cells(words[b]), self.signs, every, 0, len(self.tuples), total[b])
+            vote(self.cells(blocks[b]), self.signs, every, 0, len(self.tuples), total[b])
 
-        run_parts(part, len(words))
+        run_parts(part, len(blocks))
         return total.reshape(-1, self.signs.shape[2])[:count, : self.classes]
 
 

@@ -20,15 +20,15 @@ from tithe.hashtron.tuples.kernels import BLOCK, CLASSES, find_cells, learn, vot
 from tithe.hashtron.tuples.tables import Sharing, Tables, filled_up
 from tithe.parallel import run_parts
 
-__all__ = ["Schedule", "Words", "fit"]
+__all__ = ["Blocks", "Schedule", "fit"]
 
 _jit: Any = numba.njit(nogil=True, cache=True)
 _BATCH = 2  # blocks whose errors are tallied together
 _CHUNK = 1024  # samples encoded at once
 _PARTS = 4  # of the tuples, for the threads
 
-#: Words (⌈m/16⌉, D, 16) of the samples with the given indices, for training: by a seed, where it warps them.
-Words = Callable[[NDArray[np.int64], int], NDArray[np.uint32]]
+#: Bits (⌈m/16⌉, D, 16) of the samples with the given indices, for training: by a seed, where it warps them.
+Blocks = Callable[[NDArray[np.int64], int], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True)
@@ -54,29 +54,31 @@ class Schedule:
 
 
 def fit(
-    words: Words,
+    blocks: Blocks,
     y: NDArray[np.int64],
     weight: NDArray[np.float32],
     tables: Tables,
     schedule: Schedule,
     seed: int,
     report: Callable[[int, Tables], bool] | None = None,
+    latent: NDArray[np.float32] | None = None,
 ) -> Tables:
     """Tables that have learned.
 
     Args:
-        words: makes the bits of samples by index.
+        blocks: makes the bits of samples by index.
         y: classes, (n,).
         weight: of the samples, (n,); 1 is usual.
         tables: tuples, salts and size; their signs are where learning begins.
         schedule: how.
         seed: of the order of the samples, of what is warped and of what takes part.
         report: called with the number of finished epochs and the tables; ends the training by returning True.
+        latent: latent numbers to go on from, in the shape of the signs; changed in place. 0 at first.
 
     O(epochs · n · tuples · windows · classes).
     """
     signs = tables.signs.copy()
-    latent = np.zeros(signs.shape, np.float32)
+    latent = np.zeros(signs.shape, np.float32) if latent is None else latent
     learner = _Learner(tables, signs, latent, schedule)
     seeds = np.random.SeedSequence(seed).spawn(schedule.epochs)
     steps_in_all = schedule.epochs * len(y)
@@ -86,13 +88,13 @@ def fit(
         order = random.permutation(len(y))
         for start in range(0, len(order), _CHUNK):
             rows = order[start : start + _CHUNK]
-            blocks = words(rows, int(random.integers(2**62)))
-            targets = np.full(len(blocks) * BLOCK, -1)
+            bits = blocks(rows, int(random.integers(2**62)))
+            targets = np.full(len(bits) * BLOCK, -1)
             targets[: len(rows)] = y[rows]
             weights = np.zeros(len(targets), np.float32)
             weights[: len(rows)] = weight[rows]
             rate = schedule.rate * 0.5 * (1 + math.cos(math.pi * done / steps_in_all))
-            learner.chunk(blocks, targets.reshape(-1, BLOCK), weights.reshape(-1, BLOCK), rate, random)
+            learner.chunk(bits, targets.reshape(-1, BLOCK), weights.reshape(-1, BLOCK), rate, random)
             done += len(rows)
         now = Tables(tables.tuples, tables.salts, signs, tables.classes, tables.sharing)
         if report is not None and report(epoch + 1, now):
@@ -100,7 +102,9 @@ def fit(
     return Tables(tables.tuples, tables.salts, signs.copy(), tables.classes, tables.sharing)
 
 
-def blank(tuples: NDArray[np.int32], salts: NDArray[np.uint32], log_size: int, classes: int, sharing: Sharing) -> Tables:
+def blank(
+    tuples: NDArray[np.int32], salts: NDArray[np.uint32], log_size: int, classes: int, sharing: Sharing
+) -> Tables:
     """Tables that have learned nothing: every neuron says yes."""
     signs = np.ones((len(tuples), 1 << log_size, filled_up(classes, CLASSES)), np.int8)
     return Tables(tuples, salts, signs, classes, sharing)
@@ -109,7 +113,9 @@ def blank(tuples: NDArray[np.int32], salts: NDArray[np.uint32], log_size: int, c
 class _Learner:
     """Buffers, and the two halves of a step: vote, and learn from the errors."""
 
-    def __init__(self, tables: Tables, signs: NDArray[np.int8], latent: NDArray[np.float32], schedule: Schedule) -> None:
+    def __init__(
+        self, tables: Tables, signs: NDArray[np.int8], latent: NDArray[np.float32], schedule: Schedule
+    ) -> None:
         self._tables, self._signs, self._latent, self._schedule = tables, signs, latent, schedule
         count, places, classes = len(tables.tuples), tables.sharing.places, signs.shape[2]
         self._cells = np.empty((_BATCH, count, places, BLOCK), np.uint16)
@@ -119,7 +125,7 @@ class _Learner:
 
     def chunk(
         self,
-        blocks: NDArray[np.uint32],
+        blocks: NDArray[np.uint8],
         targets: NDArray[np.int64],
         weights: NDArray[np.float32],
         rate: float,
@@ -140,7 +146,7 @@ class _Learner:
                 )  # fmt: skip
             run_parts(lambda i: self._learn(len(batch), kept, i), _PARTS)  # noqa: B023
 
-    def _vote(self, batch: NDArray[np.uint32], kept: NDArray[np.uint8], i: int) -> None:
+    def _vote(self, batch: NDArray[np.uint8], kept: NDArray[np.uint8], i: int) -> None:
         b, part = divmod(i, _PARTS)
         tables, (first, last) = self._tables, self._edges[part : part + 2]
         down, across, stride = tables.sharing

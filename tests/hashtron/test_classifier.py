@@ -51,7 +51,7 @@ def test_presets_bound_the_bytes(preset, digits):
 
 
 def test_images_in_rows_or_as_they_are(digits):
-    X, test_x, y, test_y = digits
+    X, test_x, y, _ = digits
     flat = quick(image_shape=(8, 8)).fit(X, y)
     cubes = quick().fit(X.reshape(-1, 8, 8), y)
     np.testing.assert_array_equal(flat.predict(test_x), cubes.predict(test_x.reshape(-1, 8, 8)))
@@ -125,7 +125,7 @@ def test_sample_weights():
     assert quick().fit(X, y, heavy).predict([[0.0], [1.0]]).tolist() == [0, 1]
     with pytest.raises(InvalidValueError, match="negative"):
         quick().fit(X, y, -heavy)
-    with pytest.raises(ValueError, match="zero|is 0"):
+    with pytest.raises(ValueError, match=r"zero|is 0"):
         quick().fit(X, y, np.zeros(60))
 
 
@@ -154,7 +154,7 @@ def test_calibration_lowers_the_log_loss():
     X, y = make_classification(1200, flip_y=0.3, random_state=0)
     losses = []
     for calibrate in (False, True):
-        model = quick(calibrate=calibrate, epochs=10).fit(X[:600], y[:600])
+        model = quick(calibrate=calibrate, temperature=1.5).fit(X[:600], y[:600])
         losses.append(-np.log(model.predict_proba(X[600:])[np.arange(600), y[600:]]).mean())
     assert losses[1] < losses[0]
 
@@ -193,7 +193,7 @@ def test_partial_fit_asks_for_what_it_needs(digits):
     [
         {"preset": "huge"}, {"loss": "square"}, {"epochs": 0}, {"tuple_bits": 17}, {"missing": "zero"}, {"n_jobs": 0},
         {"early_stopping": True, "validation_fraction": 1.5}, {"categorical": [3]}, {"text": ["name"]},
-        {"image_shape": (8, 8), "tuple_bits": 11},
+        {"image_shape": (8, 9)},
     ],
 )  # fmt: skip
 def test_options_that_cannot_be(options):

@@ -100,14 +100,14 @@ def test_wrong_options(options, match):
         ColumnBits.fit(table(), **options)
 
 
-def test_words_hold_the_bits_in_blocks_of_16():
+def test_blocks_hold_16_samples_side_by_side():
     X = table(rows=20)
     encoder = ColumnBits.fit(X)
     blocks = encoder.blocks(encoder.packed(X))
-    assert words.shape == (2, encoder.length, 16)
+    assert blocks.shape == (2, encoder.length, 16)
     assert blocks.dtype == np.uint8
-    np.testing.assert_array_equal(words.transpose(0, 2, 1).reshape(32, -1)[:20], encoder.bits(X))
-    assert not words[1, :, 4:].any()
+    np.testing.assert_array_equal(blocks.transpose(0, 2, 1).reshape(32, -1)[:20], encoder.bits(X))
+    assert not blocks[1, :, 4:].any()
 
 
 def test_the_order_of_rows_does_not_matter():

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 _EXPORTS = {
     "Filter": "filters",
     "Hashtron": "neuron",
+    "HashtronClassifier": "classifier",
+    "HashtronRegressor": "regressor",
     "Layer": "topology",
     "Network": "network",
     "Topology": "topology",
@@ -30,6 +32,8 @@ _EXPORTS = {
 __all__ = [
     "Filter",
     "Hashtron",
+    "HashtronClassifier",
+    "HashtronRegressor",
     "Layer",
     "Network",
     "Topology",
@@ -59,11 +63,13 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from tithe.hashtron.classifier import HashtronClassifier
     from tithe.hashtron.filters import Filter
     from tithe.hashtron.fitting import fit_network
     from tithe.hashtron.hashing import byte_features, hash32, string_hash
     from tithe.hashtron.model_files import load, save
     from tithe.hashtron.network import Network
     from tithe.hashtron.neuron import Hashtron
+    from tithe.hashtron.regressor import HashtronRegressor
     from tithe.hashtron.topology import Layer, Topology
     from tithe.hashtron.votes import Votes, tally

@@ -8,13 +8,18 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp, softmax
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
+from tithe.hashtron.encoders import ImageEncoder
 from tithe.hashtron.estimator import TupleTableEstimator
+from tithe.hashtron.explanation import Explanation, reasons
+from tithe.hashtron.network import Network
+from tithe.hashtron.temperature import log_loss
+from tithe.hashtron.tuples.as_network import addresses, as_network
 
 __all__ = ["HashtronClassifier"]
 
@@ -27,13 +32,16 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
     learn from the errors of the vote, through the signs of the numbers behind the bits.
 
     Args:
-        preset: bytes of the model at most: ``"tiny"`` 16 KiB, ``"small"`` 64 KiB, ``"best"`` 1 MiB.
+        preset: bytes of the model at most: ``"tiny"`` 16 KiB, ``"small"`` 64 KiB, ``"best"`` 1 MiB, or a number of KiB.
         image_shape: (H, W) of the images in the rows of X, if they are images; X of (n, H, W) needs none.
         deskew: whether slanted images are set upright first; for handwriting.
-        augment: whether images are shifted, turned, scaled and bent a little while the model learns.
+        augment: how images change while the model learns: True or ``"handwriting"`` shifts, turns, scales and bends
+            them a little, ``"shift"`` only moves them by a pixel, ``"mirror"`` mirrors half of them, too.
         epochs: passes over the samples; ``None`` chooses by preset and number of samples.
         tuple_bits: bits that a neuron looks at, 1 to 16 (images: 10): how many columns can act together. ``None``
             chooses by number of samples.
+        temperature: how sure a few more votes make the model while it learns: high for noisy samples, low for clear
+            ones. ``None`` chooses for columns by the log loss on left-out samples, and takes 1 for images.
         loss: ``"softmax"``, or ``"hinge"``, which learns by whole steps from errors and close calls only.
         categorical: columns of categories, by number or name; columns of strings are in any case.
         text: columns of texts, by number or name, which are read as byte runs of length 1 to 3.
@@ -71,13 +79,14 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
 
     def __init__(
         self,
-        preset: Literal["tiny", "small", "best"] = "small",
+        preset: Literal["tiny", "small", "best"] | int = "small",
         *,
         image_shape: tuple[int, int] | None = None,
         deskew: bool = False,
-        augment: bool = True,
+        augment: bool | Literal["handwriting", "shift", "mirror"] = True,
         epochs: int | None = None,
         tuple_bits: int | None = None,
+        temperature: float | None = None,
         loss: Literal["softmax", "hinge"] = "softmax",
         categorical: Sequence[int | str] | None = None,
         text: Sequence[int | str] | None = None,
@@ -95,6 +104,7 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
         self.augment = augment
         self.epochs = epochs
         self.tuple_bits = tuple_bits
+        self.temperature = temperature
         self.loss = loss
         self.categorical = categorical
         self.text = text
@@ -174,18 +184,59 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
         probabilities: NDArray[np.float64] = softmax(votes / self.temperature_, axis=1)
         return probabilities
 
+    def explain(self, x: ArrayLike, target: Any = None) -> Explanation:
+        """Which tuples of inputs voted for and against a class, with a picture of where for an image.
+
+        Args:
+            x: one sample: (columns,), or an image (H, W).
+            target: the class to explain; by default the one that is predicted.
+
+        Returns:
+            The explanation; ``print`` it or ``plot()`` it. Raises ``InvalidValueError`` for a class that is none.
+        """
+        check_is_fitted(self)
+        packed = self.encoder_.packed(self._read(np.asarray(x)[None])[0])
+        block = self.encoder_.blocks(packed)
+        votes = self.tables_.votes(block, 1)[0]
+        answer = self.classes_[votes.argmax()] if target is None else target
+        found = np.flatnonzero(self.classes_ == answer)
+        if not len(found):
+            raise InvalidValueError(f"target is {target!r}; the classes are {self.classes_.tolist()}")
+        why, places = reasons(self.tables_, block[0], int(found[0]), self.encoder_.names())
+        counts = dict(zip(self.classes_.tolist(), votes.tolist(), strict=True))
+        if not isinstance(self.encoder_, ImageEncoder):
+            return Explanation(answer, counts, why)
+        seen = self.encoder_.seen
+        heat = places.reshape(-1, *seen.grid).sum(0)
+        inner = tuple(slice(seen.frame, seen.frame + size) for size in seen.shape)
+        return Explanation(answer, counts, why, heat[inner], packed[0])
+
+    def to_network(self) -> Network:
+        """The model as a ``Network`` of hashtrons: each a program of at most one hash, and a filter.
+
+        It reads ``features(X)`` and answers with the places of the predicted classes in ``classes_``.
+        O(tuples · classes · cells).
+        """
+        check_is_fitted(self)
+        return as_network(self.tables_)
+
+    def features(self, X: ArrayLike) -> NDArray[np.uint32]:
+        """What the hashtrons of ``to_network`` read, (n, hashtrons); four bytes each, so give it some hundred rows."""
+        check_is_fitted(self)
+        packed = self.encoder_.packed(self._read(X)[0])
+        return addresses(self.tables_, self.encoder_.blocks(packed), len(packed))
+
     def _check_options(self) -> None:
         if self.loss not in ("softmax", "hinge"):
             raise InvalidValueError(f"loss is {self.loss!r}; use 'softmax' or 'hinge'")
         super()._check_options()
 
-    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64]) -> float:
-        wrong = (votes.argmax(1) != y).mean()
-        return float(wrong + 1e-3 * _log_loss(votes, y, self.temperature_))  # the second settles ties
+    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64], temperature: float) -> float:
+        return log_loss(votes, y, temperature)
 
     def _calibrate(self, votes: NDArray[np.int32], y: NDArray[np.int64]) -> None:
         found = minimize_scalar(
-            lambda log: _log_loss(votes, y, self.temperature_ * np.exp(log)), bounds=(-3, 3), method="bounded"
+            lambda log: log_loss(votes, y, self.temperature_ * np.exp(log)), bounds=(-3, 3), method="bounded"
         )
         self.temperature_ *= float(np.exp(found.x))
 
@@ -198,8 +249,3 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
 
     def _targets_from_dict(self, data: dict[str, Any]) -> None:
         self.classes_ = np.array(data["labels"], data["dtype"])
-
-
-def _log_loss(votes: NDArray[np.int32], y: NDArray[np.int64], temperature: float) -> float:
-    scaled = votes / temperature
-    return float(np.mean(logsumexp(scaled, axis=1) - scaled[np.arange(len(y)), y]))

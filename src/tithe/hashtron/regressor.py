@@ -33,6 +33,7 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         augment: whether images are deformed a little while the model learns.
         epochs: passes over the samples.
         tuple_bits: bits that a neuron looks at.
+        temperature: how sure a few more votes make the model while it learns.
         categorical: columns of categories, by number or name.
         text: columns of texts, by number or name.
         missing: ``"error"``, or ``"level"``.
@@ -67,13 +68,14 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
 
     def __init__(
         self,
-        preset: Literal["tiny", "small", "best"] = "small",
+        preset: Literal["tiny", "small", "best"] | int = "small",
         *,
         image_shape: tuple[int, int] | None = None,
         deskew: bool = False,
         augment: bool = True,
         epochs: int | None = None,
         tuple_bits: int | None = None,
+        temperature: float | None = None,
         categorical: Sequence[int | str] | None = None,
         text: Sequence[int | str] | None = None,
         missing: Literal["error", "level"] = "error",
@@ -89,6 +91,7 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         self.augment = augment
         self.epochs = epochs
         self.tuple_bits = tuple_bits
+        self.temperature = temperature
         self.categorical = categorical
         self.text = text
         self.missing = missing
@@ -144,7 +147,7 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The expected target of each row, (n,)."""
-        return self._expected(self._votes(X))
+        return self._expected(self._votes(X), self.temperature_)
 
     def _read_targets(self, y: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
         """Thresholds at quantiles of the weight, and the mean target between them."""
@@ -162,12 +165,12 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         """How many thresholds are exceeded."""
         return np.searchsorted(self.thresholds_, y, side="left").astype(np.int64)
 
-    def _expected(self, votes: NDArray[np.int32]) -> NDArray[np.float64]:
-        expected: NDArray[np.float64] = softmax(votes / self.temperature_, axis=1) @ self.values_
+    def _expected(self, votes: NDArray[np.int32], temperature: float) -> NDArray[np.float64]:
+        expected: NDArray[np.float64] = softmax(votes / temperature, axis=1) @ self.values_
         return expected
 
-    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64]) -> float:
-        return float(np.mean((self._expected(votes) - self.values_[y]) ** 2))
+    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64], temperature: float) -> float:
+        return float(np.mean((self._expected(votes, temperature) - self.values_[y]) ** 2))
 
     def _targets_to_dict(self) -> dict[str, Any]:
         return {"values": self.values_.tolist(), "thresholds": self.thresholds_.tolist()}

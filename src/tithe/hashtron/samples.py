@@ -1,13 +1,15 @@
-"""What a model learns from: the order of samples, what their weights mean, and those held out."""
+"""What a model learns from: samples as arrays, their order, what their weights mean, and those held out."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.errors import InvalidValueError
+from tithe.errors import InvalidDTypeError, InvalidValueError
 
-__all__ = ["held_out", "in_canonical_order", "repeated"]
+__all__ = ["as_images", "held_out", "holds_strings", "in_canonical_order", "repeated"]
 
 _MOST_REPEATS = 8  # on average
 
@@ -66,3 +68,23 @@ def held_out(y: NDArray[np.int64], fraction: float, random: np.random.Generator)
     if not out.any() or out.all():
         raise InvalidValueError(f"validation_fraction {fraction} of {len(y)} samples leaves one part empty; give more")
     return out
+
+
+def as_images(X: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """Images (n, H, W) from rows."""
+    height, width = shape
+    if X.shape[1] != height * width:
+        raise InvalidValueError(f"image_shape {shape} needs {height * width} columns, X has {X.shape[1]}")
+    if X.dtype.kind not in "buif":
+        try:
+            X = X.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidDTypeError(f"X holds {X.dtype}, not grey values: give images of numbers") from error
+    if X.dtype.kind == "f" and np.isnan(X).any():
+        raise InvalidValueError("X holds NaN; the pixels of an image cannot be missing: fill them in")
+    return X.reshape(-1, height, width)
+
+
+def holds_strings(X: Any) -> bool:
+    """Whether rows in lists hold strings, which NumPy would make of the numbers beside them, too."""
+    return any(isinstance(value, str) for row in X if isinstance(row, list | tuple) for value in row)

@@ -27,6 +27,9 @@ class Encoder(Protocol):
     def bytes(self) -> int:
         """What has to be kept to encode."""
 
+    def names(self) -> list[str]:
+        """What each bit says of a sample, (D,)."""
+
     def packed(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         """Samples in the compact form, one row each, in which they are kept while a model learns."""
 

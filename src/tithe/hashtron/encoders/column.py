@@ -65,6 +65,10 @@ class Numbers:
             out = values[:, None] > np.array(self.levels)
         return np.column_stack((out, np.isnan(values))) if self.absent else out
 
+    def says(self) -> list[str]:
+        """What each bit says of a value."""
+        return [f"> {level:g}" for level in self.levels] + ["is missing"] * self.absent
+
 
 @dataclass(frozen=True)
 class Categories:
@@ -107,6 +111,14 @@ class Categories:
         places = np.array([place.get(name, -1) for name in names(column, label)], np.int64)
         out = self._codes()[places]  # the last code is that of none
         return np.column_stack((out, missing(column))) if self.absent and self.names else out
+
+    def says(self) -> list[str]:
+        """What each bit says of a value."""
+        if not self.names:
+            return []
+        coded = len(self.names) > _ONE_HOT
+        said = [f"code bit {i}" for i in range(_CODE)] if coded else [f"is {name!r}" for name in self.names]
+        return said + ["is missing"] * self.absent
 
     def _codes(self) -> NDArray[np.bool_]:
         count = len(self.names)
@@ -154,6 +166,10 @@ class Text:
         """Values (n,) as bool (n, ``length``)."""
         out = _runs(column, self.buckets, label)[:, list(self.places)]
         return np.column_stack((out, missing(column))) if self.absent else out
+
+    def says(self) -> list[str]:
+        """What each bit says of a value."""
+        return [f"has a byte run of bucket {place}" for place in self.places] + ["is missing"] * self.absent
 
 
 def _runs(column: NDArray[Any], buckets: int, label: str) -> NDArray[np.bool_]:

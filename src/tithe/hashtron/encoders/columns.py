@@ -119,6 +119,12 @@ class ColumnBits:
                 parts.append(column.bits(X[:, c], label))
         return np.concatenate(parts, axis=1) if parts else np.zeros((len(X), 1), np.bool_)
 
+    def names(self) -> list[str]:
+        """What each bit says of a row, (D,)."""
+        said = [f"{label} {words}" for column, label in zip(self.columns, self.labels, strict=True)
+                for words in column.says()]  # fmt: skip
+        return said or ["nothing"]
+
     def packed(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         """The bits of rows (n, columns), eight in a byte: (n, ⌈D/8⌉)."""
         out = np.empty((len(X), -(-self.length // 8)), np.uint8)

@@ -82,14 +82,20 @@ class ImageEncoder:
 
     @property
     def bytes(self) -> int:
-        """What has to be kept to encode: two grey values."""
-        return 16
+        """What has to be kept to encode: two grey values, and two bytes for each threshold."""
+        return 16 + 2 * (len(self.seen.bright) + len(self.seen.steep))
 
     @property
     def windows(self) -> tuple[int, int]:
         """Edges of the windows from which tuples are drawn."""
         edge = max(2, round(_WINDOW * min(self.seen.shape)))
         return edge, edge + 1
+
+    def names(self) -> list[str]:
+        """What each bit says of an image, (D,)."""
+        frame, (height, width) = self.seen.frame, self.seen.grid
+        places = [f"at ({y - frame}, {x - frame})" for y in range(height) for x in range(width)]
+        return [f"{plane} {place}" for plane in self.seen.names() for place in places]
 
     def packed(self, X: NDArray[Any]) -> NDArray[np.uint8]:
         """Images (n, H, W) or (n, H·W), scaled to uint8 (n, H, W)."""

@@ -1,0 +1,1 @@
+"""Tuples of input bits, each with a table of one-bit neurons: the layer behind the estimators."""

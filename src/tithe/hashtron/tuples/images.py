@@ -1,4 +1,4 @@
-"""Images as bits: is a pixel bright, and does it lie at an edge that rises to the right, left, down or up?
+"""Images as bits: which pixels are bright, and where edges rise to the right, left, down or up.
 
 Like everything in this package, images go in blocks of 16, side by side in the last axis.
 """
@@ -56,6 +56,11 @@ class ImageBits:
     def length(self) -> int:
         """Bits of an image."""
         return self.planes * self.grid[0] * self.grid[1]
+
+    def names(self) -> list[str]:
+        """What each plane of bits says of a pixel."""
+        edges = [f"rises {way} > {level}" for way in ("right", "left", "down", "up") for level in self.steep]
+        return [f"bright > {level}" for level in self.bright] + edges
 
     def blocks(self, images: NDArray[np.uint8], warps: Warps | None = None, seed: int = 0) -> NDArray[np.uint8]:
         """Images (n, H, W) as (⌈n/16⌉, ``length``, 16), warped at random if ``warps`` says how; by ``seed``."""

@@ -40,9 +40,9 @@ def lay_out(bits, blocks):
 def find_cells(bits, tuples, salts, log_size, across, down, stride, first, last, cells):
     """The cells of tuples ``first``..``last`` in one block: (tuples, down·across, BLOCK) uint16.
 
-    ``bits`` (D, BLOCK) uint8; ``tuples`` (T, width) places along D, of the first of ``down`` · ``across`` windows, which
-    lie ``stride`` places below and one place beside each other. An address of more bits than ``log_size`` is hashed to
-    that many by the tuple's salt.
+    ``bits`` (D, BLOCK) uint8; ``tuples`` (T, width) places along D, of the first of ``down`` · ``across`` windows,
+    which lie ``stride`` places below and one place beside each other. An address of more bits than ``log_size`` is
+    hashed to that many by the tuple's salt.
     """
     width = tuples.shape[1]
     for t in range(first, last):

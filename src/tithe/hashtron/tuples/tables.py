@@ -48,19 +48,21 @@ class Tables:
     salts: NDArray[np.uint32]
     signs: NDArray[np.int8]
     classes: int
-    sharing: Sharing = Sharing()
+    sharing: Sharing
 
     @property
     def log_size(self) -> int:
         """Binary logarithm of the number of cells."""
-        return int(self.signs.shape[1]).bit_length() - 1
+        cells: int = self.signs.shape[1]
+        return cells.bit_length() - 1
 
     @property
     def bytes(self) -> int:
         """What has to be kept to predict: a bit for each cell and class, two bytes for each place, four for a salt."""
         count, width = self.tuples.shape
-        cells = count * self.signs.shape[1] * self.classes
-        return -(-cells // 8) + count * (width * _INDEX_BYTES + _SALT_BYTES)
+        cells: int = count * self.signs.shape[1] * self.classes
+        places: int = count * (width * _INDEX_BYTES + _SALT_BYTES)
+        return -(-cells // 8) + places
 
     def cells(self, bits: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """The cells that one block of bits (D, 16) names: (T, windows, 16)."""

@@ -47,7 +47,7 @@ class Schedule:
 
     epochs: int = 12
     rate: float = 0.06
-    temperature: float = 1.5
+    temperature: float = 1.0
     least_kept: float = 0.4
     loss: str = "softmax"
     margin: float = 2.2

@@ -9,7 +9,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Fields", "Warps", "deskewing", "identity", "warp"]
+from tithe.errors import InvalidValueError
+
+__all__ = ["WARPS", "Fields", "Warps", "deskewing", "identity", "warp", "warps_named"]
 
 _jit: Any = numba.njit(nogil=True, cache=True)
 _KNOTS = 5  # of the elastic displacement, along each side
@@ -17,7 +19,7 @@ _LEAST_MASS = 1e-6
 
 
 class Fields(NamedTuple):
-    """What will be done to each image: affine maps (n, 6), displacements in pixels at knots (n, 2, 5, 5), mirrors (n,)."""
+    """What is done to each image: affine maps (n, 6), displacements in pixels at knots (n, 2, 5, 5), mirrors (n,)."""
 
     maps: NDArray[np.float32]
     knots: NDArray[np.float32]
@@ -30,7 +32,7 @@ class Fields(NamedTuple):
 
 @dataclass(frozen=True)
 class Warps:
-    """How far training images are deformed: half-widths of uniform distributions, the standard deviation of ``elastic``.
+    """How far training images are deformed: half-widths of uniform distributions, a standard deviation for ``elastic``.
 
     Args:
         shift: pixels.
@@ -63,6 +65,29 @@ class Warps:
         return Fields(maps.astype(np.float32), displaced, mirrored)
 
 
+#: Ways to deform images of 28×28 pixels, by name.
+WARPS = {
+    "handwriting": Warps(),
+    "shift": Warps(rotate=0, scale=0, shear=0, elastic=0),
+    "mirror": Warps(rotate=0, scale=0, shear=0, elastic=0, mirror=True),
+}
+
+
+def warps_named(name: str | bool) -> Warps | None:
+    """The way of this name; ``handwriting`` for True, none for False.
+
+    Raises ``InvalidValueError`` where there is none of this name.
+
+    >>> warps_named(False), warps_named("shift").shift
+    (None, 1.0)
+    """
+    if isinstance(name, bool):
+        return WARPS["handwriting"] if name else None
+    if name not in WARPS:
+        raise InvalidValueError(f"augment is {name!r}; use {', '.join(map(repr, WARPS))}, True or False")
+    return WARPS[name]
+
+
 def identity() -> NDArray[np.float32]:
     """The affine map that changes nothing, (6,)."""
     return np.array([1, 0, 0, 0, 1, 0], np.float32)
@@ -86,7 +111,7 @@ def warp(
     frame: int,
     grey: NDArray[np.int16],
 ) -> None:
-    """Put up to 16 images (n, H, W) into a block (H + 2·frame, W + 2·frame, 16), mapped by ``maps``, after ``fields``."""
+    """Put up to 16 images (n, H, W) into a block (H + 2·frame, W + 2·frame, 16), by ``maps`` after ``fields``."""
     if fields is None and (maps == identity()).all():
         inner = grey[frame : grey.shape[0] - frame, frame : grey.shape[1] - frame]
         inner[:, :, : len(images)] = images.transpose(1, 2, 0)

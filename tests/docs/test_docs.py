@@ -1,6 +1,7 @@
 """The code in the documents runs, and the links between them lead somewhere."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,19 @@ names = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
 
 @names
-def test_code_runs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_code_runs(
+    page: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     import tithe
 
+    monkeypatch.chdir(tmp_path)
     setting: dict[str, object] = {"torch": torch, "tithe": tithe, "A": torch.rand(512, 512), "B": torch.rand(512, 512)}
+    if page.name == "hashtron.md":
+        digits = tithe.data.load("digits")
+        setting |= {"images": digits.train_x[:300], "labels": digits.train_y[:300], "more": digits.test_x}
+        shutil.copy(ROOT / "tests" / "hashtron" / "vectors" / "squareroot_medium.json.t.zlib", tmp_path)
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, page.name, "exec"), setting)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,8 +13,12 @@ __all__ = ["PRESETS", "Design", "design_columns", "design_image", "levels_within
 
 _MOST_KIB = 1 << 20
 _LEAST = 16  # tuples that there are in any case
-_LEVELS = 16
-_LEVELS_SHARE = 0.25  # of the bytes that may go into the levels of numbers
+_LEVELS, _LEVELS_SHARE = 32, 0.25  # of a number; of the bytes that may go into the levels
+# For columns:
+_CANDIDATES, _LOG_SIZE = 2, 10
+_ENOUGH, _MOST = 500, 4096  # tuples for which width is given up; tuples above which more are of no use
+_WIDTHS, _LOG_FILLED = (3, 8), 4  # least and most; binary logarithm of the samples of a class for each cell
+_EPOCHS, _VISITS = (6, 10), 60_000  # least and most; samples that are visited between them
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,7 @@ class Design:
         width: bits of each.
         log_size: binary logarithm of the cells of a table; wider addresses are hashed.
         epochs: passes over the samples.
-        candidates: tuples that are drawn for each one that is chosen, the purest; 1 takes all.
-        chosen: share of the tuples that are chosen so; the others are taken as they come.
+        candidates: tuples that are drawn for each one that is kept, the purest; 1 keeps all.
     """
 
     tuples: int
@@ -34,7 +38,6 @@ class Design:
     log_size: int
     epochs: int
     candidates: int
-    chosen: float = 1.0
 
 
 #: What a preset means: KiB of the model at most.
@@ -72,28 +75,24 @@ def design_image(preset: str | int, classes: int, spent: int, width: int | None)
 
 
 def design_columns(preset: str | int, classes: int, samples: int, spent: int, width: int | None) -> Design:
-    """For columns: the more samples, the wider are the tuples, for which there are enough then.
+    """For columns: the more samples of a class, the wider are the tuples, as long as there is room for many of them.
 
     Args:
         preset: its name, or KiB.
         classes: how many.
         samples: to learn from.
         spent: bytes that the encoder takes.
-        width: instead of the usual one.
+        width: instead of what the samples suggest.
     """
-    width = _usual_width(samples) if width is None else width
+    size = allowed(preset) - spent
+    if width is None:
+        width = max(_WIDTHS[0], min(_WIDTHS[1], int(math.log2(max(1, samples / classes))) - _LOG_FILLED))
+        while width > _WIDTHS[0] and _count(size, classes, width, width) < _ENOUGH:
+            width -= 1
     log_size = min(width, _LOG_SIZE)
-    count = min(_count(allowed(preset) - spent, classes, width, log_size), _MOST)
+    count = min(_count(size, classes, width, log_size), _MOST)
     epochs = max(_EPOCHS[0], min(_EPOCHS[1], round(_VISITS / samples)))
-    return Design(count, width, log_size, epochs, _CANDIDATES, _CHOSEN)
-
-
-_MOST, _LOG_SIZE, _CANDIDATES, _CHOSEN = 4096, 10, 2, 0.5
-_EPOCHS, _VISITS = (6, 20), 200_000  # least and most; samples that are visited between them
-
-
-def _usual_width(samples: int) -> int:
-    return 4 if samples < 5000 else 6
+    return Design(count, width, log_size, epochs, _CANDIDATES)
 
 
 def levels_within(preset: str | int, columns: int) -> int:

@@ -37,18 +37,15 @@ class Samples(NamedTuple):
 
 
 def draw(encoder: Encoder, design: Design, samples: Samples, classes: int, random: np.random.Generator) -> Tables:
-    """Tables that have learned nothing; some of their tuples are random, the others the purest of many."""
-    chosen = round(design.tuples * design.chosen)
-    free = design.tuples - chosen
-    tuples = encoder.draw(free + chosen * design.candidates, design.width, random)
+    """Tables that have learned nothing, for the purest of random tuples."""
+    tuples = encoder.draw(design.tuples * design.candidates, design.width, random)
     salts = random.integers(2**32, size=len(tuples), dtype=np.uint32)
     log_size, sharing = min(design.log_size, tuples.shape[1]), encoder.sharing
-    if chosen and design.candidates > 1:
+    if design.candidates > 1:
         rows = random.permutation(len(samples.y))[:_JUDGED]
-        middle = tuples[free:] + (sharing.down // 2 * sharing.stride + sharing.across // 2)
+        middle = tuples + (sharing.down // 2 * sharing.stride + sharing.across // 2)
         blocks = encoder.blocks(samples.packed[rows])
-        best = purest(middle, salts[free:], log_size, chosen, blocks, samples.y[rows], classes)
-        kept = np.concatenate((np.arange(free), free + best))
+        kept = purest(middle, salts, log_size, design.tuples, blocks, samples.y[rows], classes)
         tuples, salts = tuples[kept], salts[kept]
     return blank(tuples, salts, log_size, classes, sharing)
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
 
+from tithe import parallel
 from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.product.kernels import int8_gemm, int8_panels, simd, threads
+from tithe.product.kernels import int8_gemm, int8_panels, simd
 from tithe.product.kernels.int8_gemm import (
     available,
     instruction_sets,
@@ -226,10 +227,10 @@ def test_vnni_emulated(emulated: None, instructions: str) -> None:
 @pytest.mark.parametrize("own_pool", [False, True])
 def test_parts_run_once_and_raise(own_pool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if own_pool:
-        monkeypatch.setattr(threads, "_gomp", lambda: None)
-    monkeypatch.setattr(threads.torch, "get_num_threads", lambda: 3)
+        monkeypatch.setattr(parallel, "_gomp", lambda: None)
+    monkeypatch.setattr(parallel.torch, "get_num_threads", lambda: 3)
     done: list[int] = []
-    threads.run_parts(done.append, 50)
+    parallel.run_parts(done.append, 50)
     assert sorted(done) == list(range(50))
 
     def fail(i: int) -> None:
@@ -237,4 +238,4 @@ def test_parts_run_once_and_raise(own_pool: bool, monkeypatch: pytest.MonkeyPatc
             raise KeyError(i)
 
     with pytest.raises(KeyError):
-        threads.run_parts(fail, 50)
+        parallel.run_parts(fail, 50)

@@ -22,7 +22,7 @@ def discover(package: str = "tithe.audit.claims") -> tuple[Claim, ...]:
     used twice. O(modules).
 
     >>> [claim.id for claim in discover()][:1]
-    ['M2']
+    ['H1']
     """
     home = importlib.import_module(package)
     claims: dict[str, Claim] = {}

@@ -17,6 +17,7 @@ _LEVELS, _LEVELS_SHARE = 32, 0.25  # of a number; of the bytes that may go into 
 # For columns:
 _CANDIDATES, _LOG_SIZE = 2, 10
 _ENOUGH, _MOST = 500, 4096  # tuples for which width is given up; tuples above which more are of no use
+_COPIES = 32  # of a tuple, where there are few bits
 _WIDTHS, _LOG_FILLED = (3, 8), 4  # least and most; binary logarithm of the samples of a class for each cell
 _EPOCHS, _VISITS = (6, 10), 60_000  # least and most; samples that are visited between them
 
@@ -74,13 +75,14 @@ def design_image(preset: str | int, classes: int, spent: int, width: int | None)
     return Design(_count(size - spent, classes, width, log_size), width, log_size, usual.epochs, _IMAGE_CANDIDATES)
 
 
-def design_columns(preset: str | int, classes: int, samples: int, spent: int, width: int | None) -> Design:
+def design_columns(preset: str | int, classes: int, samples: int, length: int, spent: int, width: int | None) -> Design:
     """For columns: the more samples of a class, the wider are the tuples, as long as there is room for many of them.
 
     Args:
         preset: its name, or KiB.
         classes: how many.
         samples: to learn from.
+        length: bits of a sample.
         spent: bytes that the encoder takes.
         width: instead of what the samples suggest.
     """
@@ -89,8 +91,9 @@ def design_columns(preset: str | int, classes: int, samples: int, spent: int, wi
         width = max(_WIDTHS[0], min(_WIDTHS[1], int(math.log2(max(1, samples / classes))) - _LOG_FILLED))
         while width > _WIDTHS[0] and _count(size, classes, width, width) < _ENOUGH:
             width -= 1
+    width = min(width, length)
     log_size = min(width, _LOG_SIZE)
-    count = min(_count(size, classes, width, log_size), _MOST)
+    count = min(_count(size, classes, width, log_size), _MOST, max(_LEAST, _COPIES * math.comb(length, width)))
     epochs = max(_EPOCHS[0], min(_EPOCHS[1], round(_VISITS / samples)))
     return Design(count, width, log_size, epochs, _CANDIDATES)
 

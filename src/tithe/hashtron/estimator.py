@@ -224,9 +224,8 @@ class TupleTableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
                 X, levels=levels_within(self.preset, X.shape[1]), categorical=self.categorical, text=self.text,
                 missing=self.missing, feature_names=getattr(self, "feature_names_in_", None),
             )  # fmt: skip
-            width = None if self.tuple_bits is None else min(self.tuple_bits, columns.length)
             self.encoder_ = columns
-            design = design_columns(self.preset, classes, len(X), columns.bytes, width)
+            design = design_columns(self.preset, classes, len(X), columns.length, columns.bytes, self.tuple_bits)
         if self.epochs is not None:
             design = replace(design, epochs=self.epochs)
         packed = self.encoder_.packed(X)

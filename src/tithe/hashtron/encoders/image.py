@@ -35,7 +35,7 @@ class ImageEncoder:
     >>> images = np.random.default_rng(0).integers(0, 17, (20, 8, 8))
     >>> encoder = ImageEncoder.fit(images)
     >>> encoder.length, encoder.windows, int(encoder.packed(images).max())
-    (720, (2, 3), 255)
+    (2736, (2, 3), 255)
     """
 
     seen: ImageBits

@@ -1,7 +1,8 @@
-"""Parts of one kernel on several threads: on torch's own OpenMP threads where they can be had.
+"""Parts of one kernel on several threads: on threads of our own, or on torch's where torch has just been at work.
 
 libgomp's threads spin for milliseconds after every torch operation, in case another follows. Threads of our own would
-share the cores with them for that time and get half of each; the spinning ones start at once.
+share the cores with them for that time and get half of each; the spinning ones start at once. But they wait for each
+other by spinning, too, and where another process wants a core, every region costs milliseconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-__all__ = ["run_parts"]
+__all__ = ["run_parts", "run_parts_beside_torch"]
 
 _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -32,27 +33,51 @@ def run_parts(part: Callable[[int], None], count: int) -> None:
     [0, 1, 2]
     """
     threads = min(torch.get_num_threads(), count)
-    tickets = itertools.count()
-    errors: list[BaseException] = []
-
-    def work(_: object = None) -> None:
-        try:
-            while not errors and (i := next(tickets)) < count:
-                part(i)
-        except BaseException as error:
-            errors.append(error)
-
-    if threads <= 1:
-        work()
-    elif (parallel := _gomp()) is not None:
-        parallel(_Region(work), None, threads, 0)
-    else:
-        others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
-        work()
-        for other in others:
+    work = _Work(part, count)
+    others = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for other in others:
+        if not other.cancel():  # one that has not begun by now has nothing left to do
             other.result()
-    if errors:
-        raise errors[0]
+    work.finish()
+
+
+def run_parts_beside_torch(part: Callable[[int], None], count: int) -> None:
+    """As ``run_parts``, on torch's own OpenMP threads where they can be had: for kernels between torch operations.
+
+    >>> done = []
+    >>> run_parts_beside_torch(done.append, 3)
+    >>> sorted(done)
+    [0, 1, 2]
+    """
+    threads = min(torch.get_num_threads(), count)
+    parallel = _gomp() if threads > 1 else None
+    if parallel is None:
+        return run_parts(part, count)
+    work = _Work(part, count)
+    parallel(_Region(work), None, threads, 0)
+    work.finish()
+
+
+class _Work:
+    """Parts that are left, and what went wrong; called by every thread."""
+
+    def __init__(self, part: Callable[[int], None], count: int) -> None:
+        self._part, self._count = part, count
+        self._tickets = itertools.count()
+        self._errors: list[BaseException] = []
+
+    def __call__(self, _: object = None) -> None:
+        try:
+            while not self._errors and (i := next(self._tickets)) < self._count:
+                self._part(i)
+        except BaseException as error:
+            self._errors.append(error)
+
+    def finish(self) -> None:
+        """Raise the first error."""
+        if self._errors:
+            raise self._errors[0]
 
 
 @functools.cache

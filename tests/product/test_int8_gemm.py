@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llvmlite import ir
 
-from tithe import parallel
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.product.kernels import int8_gemm, int8_panels, simd
 from tithe.product.kernels.int8_gemm import (
@@ -222,20 +221,3 @@ def test_vnni_emulated(emulated: None, instructions: str) -> None:
             exact = int8_matmul_reference(a, b)
             np.testing.assert_array_equal(int8_matmul(a, b, instructions=instructions), exact)
             np.testing.assert_array_equal(int8_matmul(a, np.asfortranarray(b), instructions=instructions), exact)
-
-
-@pytest.mark.parametrize("own_pool", [False, True])
-def test_parts_run_once_and_raise(own_pool: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if own_pool:
-        monkeypatch.setattr(parallel, "_gomp", lambda: None)
-    monkeypatch.setattr(parallel.torch, "get_num_threads", lambda: 3)
-    done: list[int] = []
-    parallel.run_parts(done.append, 50)
-    assert sorted(done) == list(range(50))
-
-    def fail(i: int) -> None:
-        if i == 7:
-            raise KeyError(i)
-
-    with pytest.raises(KeyError):
-        parallel.run_parts(fail, 50)

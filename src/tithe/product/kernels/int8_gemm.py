@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.parallel import run_parts
+from tithe.parallel import run_parts_beside_torch
 from tithe.product.kernels.int8_panels import PACKED, UNIT, add_lines, add_rows, extremes, multiply_tiles, pack, ranges
 from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel
 from tithe.simd import host_features
@@ -182,7 +182,7 @@ def _multiply(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None
 
 
 def _run(tasks: list[Callable[[], None]]) -> None:
-    run_parts(lambda i: tasks[i](), len(tasks))
+    run_parts_beside_torch(lambda i: tasks[i](), len(tasks))
 
 
 def _kernel(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None) -> tuple[Kernel, int]:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tithe.parallel import run_parts
+from tithe.parallel import run_parts_beside_torch
 
 __all__ = ["FLOAT32_SUMS", "any_order", "numba_can", "over_ranges", "quantise_lines", "rescale", "round_lines"]
 
@@ -126,7 +126,7 @@ def over_ranges(kernel: Callable[..., None], lines: int, elements: int, *arrays:
     """Call ``kernel(first, last, *arrays)`` on ranges of lines that cover all of them."""
     parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), lines)
     edges = [lines * i // parts for i in range(parts + 1)]
-    run_parts(lambda i: kernel(edges[i], edges[i + 1], *arrays), parts)
+    run_parts_beside_torch(lambda i: kernel(edges[i], edges[i + 1], *arrays), parts)
 
 
 @cache

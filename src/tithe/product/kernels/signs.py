@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tithe.parallel import run_parts
+from tithe.parallel import run_parts_beside_torch
 from tithe.product.kernels import integers
 from tithe.product.kernels.int8_panels import ranges
 from tithe.product.kernels.popcount import COLUMNS, LONGEST, ROWS, WORD, add_products, signs_across, signs_along
@@ -109,7 +109,7 @@ def product(
 
 def _run(count: int, parts: int, part: Any) -> None:
     pieces = ranges(count, min(parts, count))
-    run_parts(lambda i: part(*pieces[i]), len(pieces))
+    run_parts_beside_torch(lambda i: part(*pieces[i]), len(pieces))
 
 
 def _by_lines(bits: NDArray[np.int32]) -> NDArray[np.int32]:

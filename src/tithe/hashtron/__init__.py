@@ -17,6 +17,7 @@ _EXPORTS = {
     "HashtronClassifier": "classifier",
     "HashtronRegressor": "regressor",
     "Layer": "topology",
+    "LayerVotes": "layer_votes",
     "Network": "network",
     "Topology": "topology",
     "Votes": "votes",
@@ -27,6 +28,7 @@ _EXPORTS = {
     "save": "model_files",
     "string_hash": "hashing",
     "tally": "votes",
+    "tally_layer": "layer_votes",
 }
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "HashtronClassifier",
     "HashtronRegressor",
     "Layer",
+    "LayerVotes",
     "Network",
     "Topology",
     "Votes",
@@ -45,6 +48,7 @@ __all__ = [
     "save",
     "string_hash",
     "tally",
+    "tally_layer",
 ]
 
 
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from tithe.hashtron.filters import Filter
     from tithe.hashtron.fitting import fit_network
     from tithe.hashtron.hashing import byte_features, hash32, string_hash
+    from tithe.hashtron.layer_votes import LayerVotes, tally_layer
     from tithe.hashtron.model_files import load, save
     from tithe.hashtron.network import Network
     from tithe.hashtron.neuron import Hashtron

@@ -97,7 +97,7 @@ class Network:
         answers = np.empty(samples, np.int64)
         widest = max(layer.neurons for layer in self.topology.layers)
         block = max(256, (_TENSOR_BLOCK if device else _BLOCK) // widest)
-        stages: Sequence[Any] = [stage.served(samples) for stage in self._stages]
+        stages: Sequence[Any] = self.stages(samples)
         if device is not None:
             stages = [stage.on(device) for stage in stages]
 
@@ -123,7 +123,16 @@ class Network:
         [[0, 1]]
         """
         features = self.read(X)
-        return forward([stage.served(features.shape[1]) for stage in self._stages], self.topology, features)
+        return forward(self.stages(features.shape[1]), self.topology, features)
+
+    def stages(self, samples: int) -> list[Stage]:
+        """The layers, ready to run for so many samples. O(layers), and O(keys) for tables that pay from now on.
+
+        >>> from tithe.hashtron import Layer
+        >>> len(Network(Topology((Layer(1),)), [Hashtron()]).stages(10))
+        1
+        """
+        return [stage.served(samples) for stage in self._stages]
 
     def read(self, X: ArrayLike) -> NDArray[np.uint32]:
         """``X`` of :meth:`predict` as the features that the first layer reads, uint32 (columns, n); 1 for shared ones.

@@ -21,7 +21,7 @@ from tithe.hashtron.neuron import Hashtron
 from tithe.hashtron.stages import Trace, read_answers
 from tithe.hashtron.topology import Topology
 
-__all__ = ["Loss", "Votes", "answers_if", "learn", "losses", "say", "tally"]
+__all__ = ["Loss", "Votes", "answers_if", "learn", "losses", "say", "tally", "vote_weights"]
 
 Loss = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[Any]]
 _ONE = 1 << 16  # the mean weight of a balanced vote
@@ -108,11 +108,20 @@ def tally(
         better = measure(trace.answers, y) - measure(answers_if(network, trace, index, bits ^ 1), y).astype(np.float64)
         rows = np.flatnonzero(better)
         signs = (np.sign(better[rows]) * (1 - 2.0 * bits[rows])).astype(np.int8)
-    weights = np.full(len(rows), _ONE, np.int64)
-    if balanced:
-        _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
-        weights = (_ONE * len(y) // (len(counts) * counts))[which[rows]]
-    return Votes(_keys(network, trace, layer, position)[rows], signs, weights, len(y))
+    return Votes(_keys(network, trace, layer, position)[rows], signs, vote_weights(groups, balanced)[rows], len(y))
+
+
+def vote_weights(groups: NDArray[np.int64], balanced: bool) -> NDArray[np.int64]:
+    """What the vote of each sample counts, (N,): the same, or ``balanced`` less the more there are of its group. O(N).
+
+    >>> (vote_weights(np.array([0, 0, 1]), balanced=True) / 65536).round(2).tolist()
+    [0.75, 0.75, 1.5]
+    """
+    if not balanced:
+        return np.full(len(groups), _ONE, np.int64)
+    _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    weights: NDArray[np.int64] = (_ONE * len(groups) // (len(counts) * counts))[which]
+    return weights
 
 
 def learn(votes: Votes, program: tuple[tuple[int, int], ...] = ()) -> Hashtron:

@@ -44,11 +44,11 @@ def _compared(found: Evidence) -> str:
     others = ", ".join(f"{row['method']} {show(row['test'], '.2%')}" for row in rows if row is not ours)
     sentences = []
     if ours is not None:
-        sentences.append(
+        sentence = (
             f"Trained through the votes' errors, a layer of such neurons reaches {show(ours['test'], '.2%')} on "
-            f"{ours['data']} in {show(ours['bytes'] / 1024, '.0f')} KiB, {found.facts['epochs']} passes; beside it "
-            f"{others}."
+            f"{ours['data']} in {show(ours['bytes'] / 1024, '.0f')} KiB, {found.facts['epochs']} passes"
         )
+        sentences.append(f"{sentence}; beside it {others}." if others else f"{sentence}.")
     sentences.append(
         "The reference's own forward pipeline reaches 18% on MNIST's training set; with a constant final neuron no "
         "hidden one ever gets a vote, so a majority stands there here."

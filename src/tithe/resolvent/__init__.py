@@ -6,20 +6,40 @@
 tensor(1.)
 """
 
+from tithe.resolvent.batching import CoherenceBatchSampler, dataset_coherences
 from tithe.resolvent.coherence import coherence, fractal_dimension, white_noise_coherence
+from tithe.resolvent.frontend import FrontEnd
+from tithe.resolvent.golden_layout import GoldenLinear, csr_bytes
 from tithe.resolvent.gradient_filter import GradientFilter
+from tithe.resolvent.grid_frontend import GridFrontEnd, PatchFrontEnd
+from tithe.resolvent.monitor import Monitor
 from tithe.resolvent.operator import apply, response, wavenumbers
 from tithe.resolvent.regularizer import Penalties, Regularizer
+from tithe.resolvent.schedules import BandSchedule, QuarterSchedule, golden_phases
+from tithe.resolvent.selection import Indexed, SelectiveSampler
 from tithe.resolvent.trajectory import TrajectoryFilter
 
 __all__ = [
+    "BandSchedule",
+    "CoherenceBatchSampler",
+    "FrontEnd",
+    "GoldenLinear",
     "GradientFilter",
+    "GridFrontEnd",
+    "Indexed",
+    "Monitor",
+    "PatchFrontEnd",
     "Penalties",
+    "QuarterSchedule",
     "Regularizer",
+    "SelectiveSampler",
     "TrajectoryFilter",
     "apply",
     "coherence",
+    "csr_bytes",
+    "dataset_coherences",
     "fractal_dimension",
+    "golden_phases",
     "response",
     "wavenumbers",
     "white_noise_coherence",

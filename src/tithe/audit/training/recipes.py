@@ -1,0 +1,180 @@
+"""What races: plain training, its usual rivals, and every form of the resolvent, on an MLP or a small CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tithe.audit.training.race import Inputs
+from tithe.audit.training.stacks import StackedCNN, StackedMLP
+from tithe.errors import InvalidValueError
+from tithe.resolvent import FrontEnd, PatchFrontEnd, Regularizer, apply
+
+__all__ = ["RECIPES", "Field", "Net", "Recipe", "field", "gradient_change", "penalty", "recipe"]
+
+Net = Literal["mlp", "cnn"]
+Front = Literal["pixels", "dct", "pca", "patches"]
+
+_LEAST_SPREAD = 0.05  # of a pixel from 0 to 1: what hardly ever changes is not blown up
+# The front ends' sizes, chosen on held-out training images of Fashion-MNIST.
+_KEEP, _PATCH, _STRIDE, _COEFFICIENTS = 0.2, 4, 2, 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One way to train.
+
+    Attributes:
+        name: for tables.
+        nets: which of the two it is for.
+        front: what the first layer sees.
+        cosine: whether the rate follows a cosine, with a horizon that is tuned.
+        tau: time constant of the averaged weights; 0 for none.
+        power: of the resolvent on the gradients of the first layer's image axes; 0 for none.
+        strength: of the resolvent penalty on what the first layer puts out; 0 for none.
+        decays: weight decays to choose from.
+    """
+
+    name: str
+    nets: tuple[Net, ...] = ("mlp", "cnn")
+    front: Front = "pixels"
+    cosine: bool = False
+    tau: float = 0.0
+    power: float = 0.0
+    strength: float = 0.0
+    decays: tuple[float, ...] = (0.0,)
+
+
+RECIPES = (
+    Recipe("constant rate"),
+    Recipe("cosine", cosine=True),
+    Recipe("weight decay", decays=(0.03, 0.3, 3.0)),
+    Recipe("damped gradients (R2)", power=1.0),
+    Recipe("whitened gradients", power=-1.0),
+    Recipe("penalty (R1)", strength=1e-4),
+    Recipe("averaged, golden φ", tau=(1 + (1 + 4 * 1.618033988749895) ** 0.5) / 2),
+    Recipe("averaged, τ = 10", tau=10.0),
+    Recipe("averaged, τ = 30", tau=30.0),
+    Recipe("averaged", tau=100.0),
+    Recipe("averaged, τ = 300", tau=300.0),
+    Recipe("front end", nets=("mlp",), front="dct"),
+    Recipe("front end", nets=("cnn",), front="patches"),
+    Recipe("PCA front end + averaged", nets=("mlp",), front="pca", tau=100.0),
+    Recipe("front end + averaged", nets=("mlp",), front="dct", tau=100.0),
+    Recipe("front end + averaged", nets=("cnn",), front="patches", tau=100.0),
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where a recipe races.
+
+    Attributes:
+        inputs: what the networks see.
+        make: a stack of networks from their seeds.
+        multiply_adds: of a training step for one sample, the front end's included.
+        grid: how the inputs of the first layer lie, (H, W), for filters of its gradients.
+    """
+
+    inputs: Inputs
+    make: Callable[[Sequence[int]], nn.Module]
+    multiply_adds: int
+    grid: tuple[int, int]
+
+
+def recipe(name: str, net: Net) -> Recipe:
+    """The recipe of that name for a network. Raises ``InvalidValueError`` where there is none. O(recipes).
+
+    >>> recipe("front end", "cnn").front
+    'patches'
+    """
+    found = [one for one in RECIPES if one.name == name and net in one.nets]
+    if not found:
+        names = ", ".join(repr(one.name) for one in RECIPES if net in one.nets)
+        raise InvalidValueError(f"there is no recipe {name!r} for {net!r}; use one of {names}")
+    return found[0]
+
+
+def field(
+    one: Recipe,
+    net: Net,
+    train: tuple[NDArray[Any], NDArray[Any]],
+    test: tuple[NDArray[Any], NDArray[Any]],
+    device: str,
+) -> Field:
+    """Images as a recipe's networks see them, and the networks.
+
+    Pixels are standardised one by one with means and standard deviations of the training images, in every recipe.
+
+    Args:
+        one: the recipe.
+        net: which network: 784 → 128 → 64 → 10, or convolutions of 16 and 32 channels and a layer of 64 units. With
+            patches, their coefficients replace the first convolution, and the second has 48 channels.
+        train: images (n, H, W) and classes (n,).
+        test: likewise.
+        device: of torch.
+    """
+    (train_x, train_y), (test_x, test_y) = ((torch.as_tensor(x), torch.as_tensor(y)) for x, y in (train, test))
+    top = float(train_x.max())
+    images, others = (x.float() / top for x in (train_x, test_x))
+    if one.front == "pixels":
+        mean, spread = images.mean(0), images.std(0).clamp(min=_LEAST_SPREAD)
+        seen = [(x - mean) / spread for x in (images, others)]
+        seen, front = ([x.flatten(1) for x in seen] if net == "mlp" else [x[:, None] for x in seen]), 0
+    elif one.front == "patches":
+        patches = PatchFrontEnd.fit(images[:, None], patch=_PATCH, stride=_STRIDE, keep=_COEFFICIENTS)
+        seen, front = [patches(x[:, None]) for x in (images, others)], patches.multiply_adds
+    else:
+        coefficients = FrontEnd.fit(images, keep=_KEEP, basis=one.front)
+        seen, front = [coefficients(x) for x in (images, others)], coefficients.multiply_adds
+    shape = tuple(seen[0].shape[1:])
+
+    def make(seeds: Sequence[int]) -> nn.Module:
+        if net == "mlp":
+            return StackedMLP(seeds, (shape[0], 128, 64, 10))
+        channels = (48,) if one.front == "patches" else (16, 32)
+        return StackedCNN(seeds, (shape[0], shape[1], shape[2]), channels, 64, 10)
+
+    cost = make([0]).training_multiply_adds
+    assert isinstance(cost, int)
+    inputs = Inputs(*(x.to(device) for x in (seen[0], train_y, seen[1], test_y)))
+    return Field(inputs, make, cost + front, (images.shape[1], images.shape[2]))
+
+
+def gradient_change(one: Recipe, net: Net, grid: tuple[int, int]) -> Callable[[nn.Module], None] | None:
+    """The resolvent on the gradients of the first layer, along the image or the kernels, norms kept; or None."""
+    if not one.power:
+        return None
+
+    @torch.no_grad()
+    def change(stack: nn.Module) -> None:
+        assert isinstance(stack, StackedMLP | StackedCNN)
+        for weight in stack.weights[: stack.convolutions or 1]:
+            gradient = weight.grad
+            assert gradient is not None
+            count, inputs, outputs = gradient.shape
+            image = grid if net == "mlp" else (3, 3)
+            shaped = gradient.reshape(count, inputs // (image[0] * image[1]), *image, outputs)
+            new = apply(shaped, (2, 3), power=one.power).reshape(gradient.shape)
+            sizes = [x.flatten(1).norm(dim=1).clamp(min=1e-30) for x in (gradient, new)]
+            gradient.copy_(new * (sizes[0] / sizes[1])[:, None, None])
+
+    return change
+
+
+def penalty(one: Recipe) -> Callable[[nn.Module, Tensor], Tensor] | None:
+    """The source's penalty, in its energy form, on what the first layer puts out; or None."""
+    if not one.strength:
+        return None
+    regularizer = Regularizer(one.strength)
+
+    def added(stack: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(stack, StackedMLP | StackedCNN)
+        return regularizer(stack.first(x).flatten(0, 1)) * len(x)
+
+    return added

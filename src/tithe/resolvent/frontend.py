@@ -1,0 +1,255 @@
+"""Front ends: compute only those coefficients of an input that carry it, and train and run on the short input."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Self, get_args
+
+import torch
+from torch import Tensor, nn
+
+from tithe.errors import InvalidStateError, InvalidValueError
+from tithe.golden import PHI
+from tithe.resolvent.cosine import cosine_basis, cosine_wavenumbers
+from tithe.resolvent.operator import axes, checked, response
+
+__all__ = ["FrontEnd"]
+
+Basis = Literal["dct", "pca"]
+_LEAST_SPREAD = 1e-6  # of the largest: below it a coefficient is constant, and stays unscaled
+
+
+class FrontEnd(nn.Module):
+    """The coefficients of an input with the most r(k)·variance, centred and evened out: (n, *shape) → (n, kept).
+
+    ``fit`` makes one from training inputs. Put it before a network whose first layer has ``kept`` inputs, or run it
+    once over the data. Nothing in it is trained.
+
+    Attributes:
+        shape: of one input.
+        dims: its axes that have an order.
+        kept: how many coefficients are kept.
+        share: of the inputs' variance that these carry.
+        multiply_adds: that one input costs.
+
+    Source: MISSION R11; Ahmed, Natarajan and Rao 1974 (DCT); the control ``pca`` is Pearson 1901.
+
+    >>> images = torch.arange(8.0).reshape(8, 1, 1) + torch.zeros(8, 4, 4)
+    >>> front = FrontEnd.fit(images, keep=2)
+    >>> front(images).shape, round(front.share, 3)  # brightness is all there is
+    (torch.Size([8, 2]), 1.0)
+    """
+
+    chosen: Tensor
+    rows: Tensor
+    columns: Tensor
+    mean: Tensor
+    divisor: Tensor
+
+    def __init__(self, basis: Basis, shape: Sequence[int], dims: Sequence[int], chosen: Tensor, rows: Tensor) -> None:
+        super().__init__()
+        self.basis, self.shape, self.dims, self.share = basis, tuple(shape), tuple(dims), 0.0
+        self.register_buffer("chosen", chosen)  # (kept,) places in the transformed input; empty for PCA
+        self.register_buffer("rows", rows)  # (kept, inputs): the coefficients as linear functions of an input
+        self.register_buffer("mean", torch.zeros(len(rows)))
+        self.register_buffer("divisor", torch.ones(len(rows)))
+
+    @classmethod
+    def fit(
+        cls,
+        X: Tensor,
+        *,
+        keep: int | float | None = None,
+        tol: float | None = None,
+        basis: Basis = "dct",
+        dims: int | Sequence[int] | None = None,
+        whiten: float = 0.25,
+        phi: float = PHI,
+    ) -> Self:
+        """Choose coefficients by training inputs.
+
+        Args:
+            X: training inputs (n, *shape), real; two or more.
+            keep: how many coefficients, or their share of all inputs as a float in (0, 1].
+            tol: instead of ``keep``: the share of variance that may be lost, in [0, 1).
+            basis: ``dct``, ranked by r(k)·variance, or ``pca``, the best linear one of its size, without an order.
+            dims: the axes of ``X`` that have an order, by default all but the first and, of four and more, the
+                second (channels).
+            whiten: how far coefficients are made equally large: 0 leaves their natural sizes, 1 gives each a standard
+                deviation of 1. In between the large ones stay large, but less so; on average all have size 1.
+            phi: of the resolvent; 0 ranks by variance alone.
+
+        Returns:
+            The front end. Raises ``InvalidValueError`` where not exactly one of ``keep`` and ``tol`` is given or one is
+            out of range. O(n · inputs · kept), for PCA O(n · inputs²).
+        """
+        checked(X)
+        if X.ndim < 2 or len(X) < 2:
+            raise InvalidValueError(f"X has shape {tuple(X.shape)}; pass two or more inputs (n, ...)")
+        if basis not in get_args(Basis):
+            raise InvalidValueError(f"basis is {basis!r}; use one of {', '.join(map(repr, get_args(Basis)))}")
+        dims = axes(X, tuple(range(1 if X.ndim < 4 else 2, X.ndim)) if dims is None else dims)
+        if 0 in dims:
+            raise InvalidValueError(f"dims is {dims}; axis 0 counts the inputs, name axes from 1 on")
+        shape = tuple(X.shape[1:])
+        flat = X.flatten(1).float()
+        total = float(flat.var(0, unbiased=False).sum())
+        inner = tuple(d - 1 for d in dims)
+        if basis == "dct":
+            variance = _transformed(X.float(), dims).flatten(1).var(0, unbiased=False)
+            scores = variance * response(_wavenumbers(shape, inner), phi).flatten()
+            order = scores.argsort(descending=True, stable=True)
+            count = _count(keep, tol, variance[order], total)
+            chosen = order[:count].sort().values
+            rows = _rows(shape, inner, chosen)
+        else:
+            values, vectors = torch.linalg.eigh(torch.cov(flat.T.double(), correction=0))
+            count = _count(keep, tol, values.flip(0).float(), total)
+            chosen, rows = torch.empty(0, dtype=torch.int64), vectors.flip(1)[:, :count].T.float().contiguous()
+        front = cls(basis, shape, inner, chosen, rows)
+        raw = flat @ rows.T
+        spread, front.mean = raw.std(0, unbiased=False), raw.mean(0)
+        divisor = torch.where(spread > _LEAST_SPREAD * spread.max(), spread, 1.0).pow(whiten)
+        front.divisor = divisor * (spread / divisor).square().mean().sqrt().clamp(min=_LEAST_SPREAD)
+        front.share = min(1.0, float(spread.square().sum()) / total) if total else 1.0
+        return front.to(X.device)
+
+    @property
+    def kept(self) -> int:
+        """How many coefficients are kept."""
+        return len(self.rows)
+
+    @property
+    def multiply_adds(self) -> int:
+        """What one input costs: a separable transform of the smallest block that holds them, or dense rows."""
+        if self.basis == "pca":
+            return self.rows.numel()
+        left, cost = list(self.shape), 0
+        for d, count in zip(self.dims, self._block(), strict=True):
+            cost += count * math.prod(left)
+            left[d] = count
+        return cost
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Inputs (n, *shape) as coefficients (n, kept), in the dtype of the front end."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise InvalidValueError(f"x has shape {tuple(x.shape)}; expected (n, {', '.join(map(str, self.shape))})")
+        x = x.to(self.rows.dtype)
+        if self.basis == "pca":
+            raw = x.flatten(1) @ self.rows.T
+        else:
+            raw = _transformed(x, [d + 1 for d in self.dims], self._block()).flatten(1)[:, self._places()]
+        return (raw - self.mean) / self.divisor
+
+    def retarget(self, linear: nn.Linear) -> nn.Linear:
+        """A Linear on the kept coefficients that does what one on all inputs does, but for what was dropped.
+
+        Args:
+            linear: a layer on flattened inputs; it is not changed.
+
+        Returns:
+            A new one with ``kept`` inputs. Raises ``InvalidValueError`` where it has other inputs than ``shape``.
+        """
+        self._fits(linear.in_features, math.prod(self.shape))
+        short = _linear_like(linear, self.kept)
+        with torch.no_grad():
+            weight = linear.weight @ self.rows.T.to(linear.weight.dtype)
+            short.weight.copy_(weight * self.divisor)
+            if linear.bias is not None:
+                short.bias.copy_(linear.bias + weight @ self.mean.to(weight.dtype))
+            elif self.mean.abs().max() > 0:
+                raise InvalidStateError("a Linear without bias cannot take up the mean of the coefficients: add a bias")
+        return short
+
+    def fold(self, linear: nn.Linear) -> nn.Linear:
+        """The front end and a Linear on its coefficients as one plain Linear on flattened inputs.
+
+        Args:
+            linear: a layer with ``kept`` inputs; it is not changed.
+
+        Returns:
+            A new one. Raises ``InvalidValueError`` where it has other inputs. O(outputs · kept · inputs).
+
+        >>> X = torch.rand(9, 4, 4)
+        >>> front, layer = FrontEnd.fit(X, keep=5), nn.Linear(5, 3)
+        >>> torch.allclose(front.fold(layer)(X.flatten(1)), layer(front(X)), atol=1e-5)
+        True
+        """
+        self._fits(linear.in_features, self.kept)
+        whole = _linear_like(linear, math.prod(self.shape), bias=True)
+        with torch.no_grad():
+            weight = linear.weight / self.divisor
+            whole.weight.copy_(weight @ self.rows)
+            whole.bias.copy_(-weight @ self.mean if linear.bias is None else linear.bias - weight @ self.mean)
+        return whole
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows."""
+        return f"{self.basis}, {self.shape} → {self.kept} coefficients, {self.share:.1%} of the variance"
+
+    def _fits(self, given: int, wanted: int) -> None:
+        if given != wanted:
+            raise InvalidValueError(f"the layer has {given} inputs, this front end wants one with {wanted}")
+
+    def _block(self) -> tuple[int, ...]:
+        """Lengths of the smallest block of long waves, along ``dims``, that holds what is kept."""
+        places = torch.unravel_index(self.chosen, self.shape)
+        return tuple(int(places[d].max()) + 1 for d in self.dims)
+
+    def _places(self) -> Tensor:
+        """Where the kept coefficients lie in the flattened block."""
+        places = torch.unravel_index(self.chosen, self.shape)
+        lengths = list(self.shape)
+        for d, count in zip(self.dims, self._block(), strict=True):
+            lengths[d] = count
+        flat = torch.zeros_like(self.chosen)
+        for place, length in zip(places, lengths, strict=True):
+            flat = flat * length + place
+        return flat
+
+
+def _transformed(x: Tensor, dims: Sequence[int], counts: Sequence[int | None] | None = None) -> Tensor:
+    """The longest waves of ``x`` along each of ``dims``, all by default."""
+    for d, count in zip(dims, counts or [None] * len(dims), strict=True):
+        basis = cosine_basis(x.shape[d], count, dtype=x.dtype).to(x.device)
+        x = (x.movedim(d, -1) @ basis.T).movedim(-1, d)
+    return x
+
+
+def _wavenumbers(shape: Sequence[int], dims: Sequence[int]) -> Tensor:
+    """|k| of every coefficient; along other axes than ``dims`` it does not change."""
+    sizes = [length if d in dims else 1 for d, length in enumerate(shape)]
+    return cosine_wavenumbers(sizes).expand(*shape)
+
+
+def _rows(shape: Sequence[int], dims: Sequence[int], chosen: Tensor) -> Tensor:
+    """Coefficients as linear functions (kept, inputs) of a flattened input."""
+    unit = torch.zeros(len(chosen), math.prod(shape))
+    unit[torch.arange(len(chosen)), chosen.cpu()] = 1
+    waves = unit.reshape(-1, *shape)
+    for d in dims:
+        waves = (waves.movedim(d + 1, -1) @ cosine_basis(shape[d])).movedim(-1, d + 1)
+    return waves.flatten(1)
+
+
+def _count(keep: int | float | None, tol: float | None, variance: Tensor, total: float) -> int:
+    """How many coefficients, ranked, are kept."""
+    if (keep is None) == (tol is None):
+        raise InvalidValueError(f"keep is {keep} and tol is {tol}; give exactly one of them")
+    if tol is not None:
+        if not 0 <= tol < 1:
+            raise InvalidValueError(f"tol is {tol}; use the share of variance that may be lost, in [0, 1)")
+        lost = total - variance.double().cumsum(0)
+        return min(len(variance), int((lost > tol * total).sum()) + 1)
+    assert keep is not None
+    count = round(keep * len(variance)) if isinstance(keep, float) else keep
+    if not 1 <= count <= len(variance):
+        raise InvalidValueError(f"keep is {keep}; use a number from 1 to {len(variance)}, or a share in (0, 1]")
+    return count
+
+
+def _linear_like(linear: nn.Linear, inputs: int, bias: bool | None = None) -> nn.Linear:
+    bias = linear.bias is not None if bias is None else bias
+    weight = linear.weight
+    return nn.Linear(inputs, linear.out_features, bias=bias, device=weight.device, dtype=weight.dtype)

@@ -17,6 +17,7 @@ from tithe.resolvent.operator import apply, response, wavenumbers
 from tithe.resolvent.regularizer import Penalties, Regularizer
 from tithe.resolvent.schedules import BandSchedule, QuarterSchedule, golden_phases
 from tithe.resolvent.selection import Indexed, SelectiveSampler
+from tithe.resolvent.sparse import SparsityReport, pruned, restore, sparsify
 from tithe.resolvent.trajectory import TrajectoryFilter
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "QuarterSchedule",
     "Regularizer",
     "SelectiveSampler",
+    "SparsityReport",
     "TrajectoryFilter",
     "apply",
     "coherence",
@@ -40,7 +42,10 @@ __all__ = [
     "dataset_coherences",
     "fractal_dimension",
     "golden_phases",
+    "pruned",
     "response",
+    "restore",
+    "sparsify",
     "wavenumbers",
     "white_noise_coherence",
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tithe.audit.training.race import Inputs
 from tithe.audit.training.stacks import StackedCNN, StackedMLP
 from tithe.errors import InvalidValueError
+from tithe.golden import PHI
 from tithe.resolvent import FrontEnd, PatchFrontEnd, Regularizer, apply
 
 __all__ = ["RECIPES", "Field", "Net", "Recipe", "field", "gradient_change", "penalty", "recipe"]
@@ -22,7 +23,7 @@ Front = Literal["pixels", "dct", "pca", "patches"]
 
 _LEAST_SPREAD = 0.05  # of a pixel from 0 to 1: what hardly ever changes is not blown up
 # The front ends' sizes, chosen on held-out training images of Fashion-MNIST.
-_KEEP, _PATCH, _STRIDE, _COEFFICIENTS = 0.2, 4, 2, 8
+_KEEP, _PATCH, _STRIDE, _COEFFICIENTS, _WHITEN = 0.2, 4, 2, 8, 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class Recipe:
         front: what the first layer sees.
         cosine: whether the rate follows a cosine, with a horizon that is tuned.
         tau: time constant of the averaged weights; 0 for none.
-        power: of the resolvent on the gradients of the first layer's image axes; 0 for none.
+        power: of the resolvent on gradients, along the kernels of convolutions or, where an MLP sees pixels, the image
+            axes of its first layer; 0 for none.
+        phi: of that resolvent.
         strength: of the resolvent penalty on what the first layer puts out; 0 for none.
         decays: weight decays to choose from.
     """
@@ -46,27 +49,35 @@ class Recipe:
     cosine: bool = False
     tau: float = 0.0
     power: float = 0.0
+    phi: float = PHI
     strength: float = 0.0
     decays: tuple[float, ...] = (0.0,)
 
 
+_TAU = 100.0  # steps; the default of TrajectoryFilter
+_GOLDEN_TAU = (1 + (1 + 4 * PHI) ** 0.5) / 2  # τ(τ − 1) = φ
 RECIPES = (
     Recipe("constant rate"),
     Recipe("cosine", cosine=True),
     Recipe("weight decay", decays=(0.03, 0.3, 3.0)),
+    Recipe("penalty (R1)", strength=1e-4),
     Recipe("damped gradients (R2)", power=1.0),
     Recipe("whitened gradients", power=-1.0),
-    Recipe("penalty (R1)", strength=1e-4),
-    Recipe("averaged, golden φ", tau=(1 + (1 + 4 * 1.618033988749895) ** 0.5) / 2),
+    Recipe("cosine, whitened gradients", cosine=True, power=-1.0),
+    Recipe("averaged, golden φ", tau=_GOLDEN_TAU),
     Recipe("averaged, τ = 10", tau=10.0),
-    Recipe("averaged, τ = 30", tau=30.0),
-    Recipe("averaged", tau=100.0),
-    Recipe("averaged, τ = 300", tau=300.0),
+    Recipe("averaged", tau=_TAU),
+    Recipe("averaged, τ = 1000", tau=1000.0),
+    Recipe("whitened, averaged, φ = 0.3", tau=_TAU, power=-1.0, phi=0.3),
+    Recipe("whitened, averaged", tau=_TAU, power=-1.0),
+    Recipe("whitened, averaged, φ = 10", tau=_TAU, power=-1.0, phi=10.0),
     Recipe("front end", nets=("mlp",), front="dct"),
     Recipe("front end", nets=("cnn",), front="patches"),
-    Recipe("PCA front end + averaged", nets=("mlp",), front="pca", tau=100.0),
-    Recipe("front end + averaged", nets=("mlp",), front="dct", tau=100.0),
-    Recipe("front end + averaged", nets=("cnn",), front="patches", tau=100.0),
+    Recipe("front end, averaged", nets=("cnn",), front="patches", tau=_TAU),
+    Recipe("PCA front end, averaged", nets=("mlp",), front="pca", tau=_TAU),
+    # One recipe: an MLP has no kernels to whiten, and its coefficients have no order.
+    Recipe("full stack", nets=("mlp",), front="dct", tau=_TAU, power=-1.0),
+    Recipe("full stack", nets=("cnn",), front="patches", tau=_TAU, power=-1.0),
 )
 
 
@@ -127,7 +138,7 @@ def field(
         seen = [(x - mean) / spread for x in (images, others)]
         seen, front = ([x.flatten(1) for x in seen] if net == "mlp" else [x[:, None] for x in seen]), 0
     elif one.front == "patches":
-        patches = PatchFrontEnd.fit(images[:, None], patch=_PATCH, stride=_STRIDE, keep=_COEFFICIENTS)
+        patches = PatchFrontEnd.fit(images[:, None], patch=_PATCH, stride=_STRIDE, keep=_COEFFICIENTS, whiten=_WHITEN)
         seen, front = [patches(x[:, None]) for x in (images, others)], patches.multiply_adds
     else:
         coefficients = FrontEnd.fit(images, keep=_KEEP, basis=one.front)
@@ -147,8 +158,8 @@ def field(
 
 
 def gradient_change(one: Recipe, net: Net, grid: tuple[int, int]) -> Callable[[nn.Module], None] | None:
-    """The resolvent on the gradients of the first layer, along the image or the kernels, norms kept; or None."""
-    if not one.power:
+    """The resolvent on the gradients that have ordered axes, norms kept; or None where there are none."""
+    if not one.power or (net == "mlp" and one.front != "pixels"):
         return None
 
     @torch.no_grad()
@@ -160,7 +171,7 @@ def gradient_change(one: Recipe, net: Net, grid: tuple[int, int]) -> Callable[[n
             count, inputs, outputs = gradient.shape
             image = grid if net == "mlp" else (3, 3)
             shaped = gradient.reshape(count, inputs // (image[0] * image[1]), *image, outputs)
-            new = apply(shaped, (2, 3), power=one.power).reshape(gradient.shape)
+            new = apply(shaped, (2, 3), one.phi, one.power).reshape(gradient.shape)
             sizes = [x.flatten(1).norm(dim=1).clamp(min=1e-30) for x in (gradient, new)]
             gradient.copy_(new * (sizes[0] / sizes[1])[:, None, None])
 

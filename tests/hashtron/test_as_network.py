@@ -1,11 +1,16 @@
 """A fitted classifier is a network of hashtrons, and can say why it answers as it does."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits, load_wine
 
 from tithe.errors import InvalidValueError
 from tithe.hashtron import HashtronClassifier, load, save
+from tithe.hashtron.tuples.as_network import addresses
+from tithe.hashtron.tuples.tables import Sharing
+from tithe.hashtron.tuples.training import blank
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,22 @@ def test_tables_with_hashed_addresses_become_programs(digits):
     classifier, _ = digits
     assert classifier.tables_.tuples.shape[1] > classifier.tables_.log_size
     assert all(len(neuron.program) == 1 for neuron in classifier.to_network().neurons)
+
+
+def test_the_features_of_one_row_take_no_more_memory_than_they_need():
+    rng = np.random.default_rng(0)
+    tuples = rng.integers(0, 90, (500, 16)).astype(np.int32)
+    tables = blank(tuples, np.zeros(500, np.uint32), 4, 2, Sharing(1, 3, 0))
+    blocks = rng.integers(0, 2, (1, 99, 16)).astype(np.uint8)
+    tracemalloc.start()
+    try:
+        found = addresses(tables, blocks, 3)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+    windows = tuples[:, None] + np.arange(3)[:, None]
+    expected = (blocks[0, windows].astype(int) << np.arange(16)[:, None]).sum(2).reshape(-1, 16)[:, :3].T
+    np.testing.assert_array_equal(found, np.tile(expected, (1, 2)))
 
 
 @pytest.mark.parametrize("model", ["wine", "digits"])

@@ -9,6 +9,7 @@ import tithe
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.hashtron import Layer, Network, Topology, fit_network, save
 from tithe.hashtron.combiners import MajorityPool
+from tithe.hashtron.counts import Sum
 from tithe.hashtron.fitting import Step
 from tithe.hashtron.topology import TOPOLOGIES
 
@@ -99,8 +100,42 @@ def test_refuses() -> None:
     with pytest.raises(InvalidValueError, match="at least one"):
         fit_network(network, X[:0], X[:0], seed=0)
     with pytest.raises(InvalidValueError, match="targets for the trace"):
-        fit_network(network, X, X[:4], seed=0)
+        fit_network(network, X, X[:4] % 2, seed=0)
     with pytest.raises(InvalidValueError, match="MajorityPool of one block"):
         fit_network(start(TOPOLOGIES["squareroot"]), X, X, seed=0, final="majority")
     with pytest.raises(InvalidValueError, match="MajorityPool of one block"):
         fit_network(network, X, X, seed=0, final="majority")
+    for option, value in (
+        ("final", "majorty"), ("rounds", 0), ("rounds", -1), ("rounds", 1.5), ("premodulo", 0), ("premodulo", -5),
+        ("premodulo", 1 << 32), ("premodulo", 0.5), ("premodulo", "law"), ("premodulo", lambda votes: 0),
+    ):  # fmt: skip
+        with pytest.raises(InvalidValueError, match=f"{option} is"):
+            fit_network(network, X, X % 2, seed=0, **{option: value})
+
+
+@pytest.mark.parametrize(
+    ("topology", "most"),
+    [
+        (Topology((Layer(2),)), 3),
+        (COMMITTEE, 1),
+        (Topology((Layer(12, 0, Sum((4, 3))),)), 4),
+        (Topology((Layer(12, 0, Sum((4, 3))),), answer="argmax"), 2),
+    ],
+)
+def test_targets_that_it_cannot_answer(topology: Topology, most: int) -> None:
+    X = np.arange(12)
+    fit_network(start(topology), X, np.minimum(X, most), seed=0)
+    for y, validation in ((np.minimum(X, most + 1), None), (X * 0, (X, np.minimum(X, most + 1)))):
+        with pytest.raises(InvalidValueError, match=f"y goes up to {most + 1}; this network answers with 0 to {most}$"):
+            fit_network(start(topology), X, y, seed=0, validation=validation)
+
+
+def test_targets_that_only_the_loss_understands() -> None:
+    def loss(answers: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (100 * answers - y) ** 2
+
+    X = np.arange(50)
+    fit = fit_network(start(COMMITTEE), X, 100 * (X % 2), seed=0, loss=loss)
+    assert (fit.network.predict(X) == X % 2).mean() > 0.9
+    with pytest.raises(InvalidValueError, match="y goes up to 100"):
+        fit_network(start(Topology((Layer(1),))), X, 100 * (X % 2), seed=0, loss=loss)

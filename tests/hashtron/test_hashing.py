@@ -49,6 +49,18 @@ def test_shapes_and_types() -> None:
         hash32(np.array([1.0]), 0, 2)
 
 
+@pytest.mark.parametrize("program", [(), ((1, 5),), ((1, 5), (7, 9))])
+def test_a_hashtron_takes_any_integer(program: tuple[tuple[int, int], ...]) -> None:
+    neuron = Hashtron(program)
+    for kind in (int, np.int64, np.uint8, np.uint32):
+        assert neuron.forward(kind(7)) is neuron.forward(7)
+    assert neuron.forward(np.array(7)).shape == ()
+    assert neuron.forward(np.array(7)) == neuron.forward(7)
+    for key in (1.5, "7", [7], None, np.array([1.5])):
+        with pytest.raises(InvalidDTypeError, match="integer"):
+            neuron.forward(key)  # type: ignore[call-overload]
+
+
 def test_texts() -> None:
     for vector in vectors("stringhash_vectors"):
         assert string_hash(vector["in"], vector["str"]) == vector["out"]

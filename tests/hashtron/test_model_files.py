@@ -1,6 +1,7 @@
 """Model files: the reference's bytes come back, and no file, however hostile, does harm."""
 
 import contextlib
+import hashlib
 import json
 import pickle
 import tracemalloc
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from reference import VECTORS, random_network, vectors
 
 from tithe.errors import CorruptFileError, InvalidValueError, ModelFileError
-from tithe.hashtron import Filter, Hashtron, Layer, Network, Topology, load, save
+from tithe.files import write_atomically
+from tithe.hashtron import Filter, Hashtron, Layer, Network, Topology, load, model_files, save
+from tithe.hashtron.counts import Parity, Sum
 from tithe.hashtron.lzw import expand
 from tithe.hashtron.topology import TOPOLOGIES
 
@@ -84,6 +87,7 @@ def test_older_files(tmp_path: Path) -> None:
     path = write(tmp_path, lzw(text))
     assert load(path, "squareroot").neurons == load(VECTORS / "squareroot_medium.json.t.zlib", "squareroot").neurons
     refused(tmp_path, lzw(text)[:-3], "damaged.*ends early")
+    refused(tmp_path, lzw(text) + b"more", "damaged.*4 bytes follow the end")
     refused(tmp_path, lzw(b"a" * (1 << 17))[:90] + b"\xff" * 9, "damaged")
 
 
@@ -132,6 +136,8 @@ def test_topologies(tmp_path: Path) -> None:
         b"",
         b"[1, 2]",
         b"null",
+        b"{}",
+        b'{"before": 7}',
         b"[" * 100_000,
         b"\xff\xfe",
         b'{"version": 2}',
@@ -217,7 +223,7 @@ def test_truncated_anywhere(tmp_path: Path) -> None:
 
 def test_flipped_bits_are_noticed(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    for at in rng.integers(16, 8 * len(GOOD), 300).tolist():
+    for at in rng.integers(16, 8 * len(GOOD), 100).tolist():
         damaged = bytearray(GOOD)
         damaged[at // 8] ^= 1 << at % 8
         with pytest.raises(ModelFileError):
@@ -228,22 +234,24 @@ BOMBS = [(b"", b" "), (b"[", b"["), (b"[", b"[],"), (b"[[", b"[1,0],"), (b'[["',
 
 
 @pytest.mark.parametrize(("head", "unit"), BOMBS, ids=lambda part: part.decode() or "nothing")
-def test_bombs_stay_within_memory(head: bytes, unit: bytes, tmp_path: Path) -> None:
-    bomb = zlib.compress(head + unit * (30_000_000 // len(unit)), 9)
-    assert len(bomb) < 100_000
+def test_bombs_stay_within_memory(head: bytes, unit: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_MOST_BYTES", "_MOST_NEURONS", "_MOST_PAIRS"):
+        monkeypatch.setattr(model_files, limit, getattr(model_files, limit) // 16)
+    bomb = zlib.compress(head + unit * (4_000_000 // len(unit)), 9)
+    assert len(bomb) < 20_000
     path = write(tmp_path, bomb)
     tracemalloc.start()
     try:
         with pytest.raises(ModelFileError):
             load(path)
-        assert tracemalloc.get_traced_memory()[1] < 400e6
+        assert tracemalloc.get_traced_memory()[1] < 400e6 / 16
     finally:
         tracemalloc.stop()
 
 
 def test_too_large_when_expanded(tmp_path: Path) -> None:
-    packer = zlib.compressobj(9)
-    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
+    packer = zlib.compressobj(1)
+    bomb = b"".join(packer.compress(bytes(1 << 20)) for _ in range(65)) + packer.flush()
     refused(tmp_path, bomb, "more than 67108864 bytes")
 
 
@@ -258,8 +266,66 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model", "model.topology.json"]
 
 
-def test_the_topology_beside_is_json(tmp_path: Path) -> None:
-    save(Network(Topology((Layer(1),)), [Hashtron()]), tmp_path / "model")
-    assert json.loads((tmp_path / "model.topology.json").read_text())["layers"] == [
-        {"neurons": 1, "premodulo": 0, "combiner": None}
-    ]
+def two_networks() -> list[Network]:
+    """Of as many neurons, which only their topologies tell apart."""
+    rng = np.random.default_rng(0)
+    combiners = (Sum((4, 1)), Parity(4))
+    return [Network.random(Topology((Layer(4, 0, combiner),)), rng) for combiner in combiners]
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_an_interrupted_save_leaves_the_old_network_or_the_new(
+    writes: int, by_hand: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = two_networks()
+    path, beside = save(old, tmp_path / "model"), tmp_path / "model.topology.json"
+    if by_hand:
+        beside.write_text(old.topology.to_json())  # which has no checksum
+    left = writes
+
+    def write(target: Path, content: str | bytes) -> Path:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError("disk full")
+        return write_atomically(target, content)
+
+    with monkeypatch.context() as patch, contextlib.suppress(OSError):
+        patch.setattr(model_files, "write_atomically", write)
+        save(new, path)
+    found, expected = load(path), old if writes < 2 else new
+    assert (found.topology, found.neurons) == (expected.topology, expected.neurons)
+    for network in (old, new):  # and what is left behind is in nobody's way
+        assert load(save(network, path)).topology == network.topology
+    assert beside.read_bytes() == Path(f"{save(new, tmp_path / 'other')}.topology.json").read_bytes()
+
+
+def test_an_interrupted_save_over_a_single_hashtron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, zlib.compress(b"[\n[[7,2]]]\n"))
+    old = load(path)  # it has no topology beside it
+    monkeypatch.setattr(
+        model_files, "write_atomically", lambda to, what: write_atomically(to, what) if to != path else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        save(two_networks()[0], path)
+    assert (load(path).topology, load(path).neurons) == (old.topology, old.neurons)
+
+
+def test_the_topology_of_another_model(tmp_path: Path) -> None:
+    first, second = two_networks()
+    path = save(first, tmp_path / "model")
+    path.write_bytes(save(second, tmp_path / "other").read_bytes())
+    with pytest.raises(ModelFileError, match=r"topology\.json is for another model.*pass topology="):
+        load(path)
+    assert load(path, second.topology).neurons == second.neurons
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ModelFileError, match="model is damaged"):
+        load(path)
+
+
+def test_the_topology_beside_says_which_model_it_is_for(tmp_path: Path) -> None:
+    path = save(Network(Topology((Layer(1),)), [Hashtron()]), tmp_path / "model")
+    found = json.loads((tmp_path / "model.topology.json").read_text())
+    assert found["layers"] == [{"neurons": 1, "premodulo": 0, "combiner": None}]
+    assert found["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -69,8 +69,11 @@ class Filter:
             answers: booleans, or 0 and 1, (n,).
 
         Returns:
-            A filter of about 3n/8 bytes, or half as much again. Raises ``InvalidDTypeError`` for keys that are no
-            integers and ``InvalidValueError`` where a key is negative or has two answers. O(n) expected.
+            A filter of about 3n/8 bytes, or half as much again, for random keys. A few keys may take far more: a filter
+            that is too full is begun again with half as many cells more, and keys whose hops keep crossing make it grow
+            on, so that 0, 420 and 2^32 − 1 can take 140 bytes, in the reference too. Raises ``InvalidDTypeError`` for
+            keys that are no integers and ``InvalidValueError`` where a key is negative or has two answers. O(n)
+            expected.
 
         >>> Filter.make(range(1000), [i % 3 == 0 for i in range(1000)])[np.arange(4)].tolist()
         [True, False, False, True]
@@ -93,12 +96,14 @@ class Filter:
     @overload
     def __getitem__(self, key: NDArray[np.integer]) -> NDArray[np.bool_]: ...
     def __getitem__(self, key: int | NDArray[np.integer]) -> bool | NDArray[np.bool_]:
+        if not isinstance(key, np.ndarray | int | np.integer):
+            raise InvalidDTypeError(f"key is {key!r}; an integer, or an integer array for many, is expected")
         keys = _keys(key)
         if self.cells:
             answers = kernels().lookup(keys.reshape(-1), np.frombuffer(self.cells, np.uint8)).astype(bool)
         else:
             answers = (keys.reshape(-1) & np.uint64(1)).astype(bool)
-        return answers.reshape(keys.shape) if isinstance(key, np.ndarray) else bool(answers[0])
+        return np.asarray(answers.reshape(keys.shape)) if isinstance(key, np.ndarray) else bool(answers[0])
 
 
 def _grown(n: int) -> int:
@@ -113,4 +118,4 @@ def _keys(keys: ArrayLike) -> NDArray[np.uint64]:
         raise InvalidDTypeError(f"keys are {array.dtype}; integers from 0 to 2^64 - 1 are expected")
     if array.dtype.kind == "i" and array.min() < 0:
         raise InvalidValueError(f"key {array.min()} is negative; integers from 0 to 2^64 - 1 are expected")
-    return np.ascontiguousarray(array, np.uint64)
+    return array.astype(np.uint64, order="C", copy=False)

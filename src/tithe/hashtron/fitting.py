@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.hashtron.filters import Filter
 from tithe.hashtron.network import Network
 from tithe.hashtron.neuron import Hashtron
+from tithe.hashtron.topology import Topology
 from tithe.hashtron.votes import Loss, Votes, answers_if, learn, losses, say, tally
 
 __all__ = ["UNCAPPED", "Fit", "Step", "fit_network"]
@@ -76,15 +77,16 @@ def fit_network(
     Args:
         network: where to start; :meth:`Network.random` makes one.
         X: samples, as for :meth:`Network.predict`.
-        y: what the network should answer, non-negative integers (N,).
+        y: what the network should answer, non-negative integers (N,) that it can answer.
         seed: of the order and of the salts.
-        rounds: how often each hashtron is trained.
-        premodulo: how many keys a hashtron may tell apart, which its keys are hashed to with a random salt; or a
-            function of its votes that says so; ``None`` leaves keys unsalted, which generalises worse.
+        rounds: how often each hashtron is trained, at least once.
+        premodulo: how many keys a hashtron may tell apart, 1 to 2^32 − 1, which its keys are hashed to with a random
+            salt; or a function of its votes that says so; ``None`` leaves keys unsalted, which generalises worse.
         balanced: whether rare targets count as much as frequent ones; see :func:`tally`.
         final: ``"majority"`` fixes the only hashtron of the last layer to the majority of the bits it reads (at
             most 16), instead of training it.
-        loss: see :func:`tally`.
+        loss: see :func:`tally`; with one of your own, targets may be what only it understands, unless the last layer
+            has no combiner, whose hashtrons learn the bits of the targets.
         validation: other samples and targets; a new hashtron is then kept only where their loss does not rise.
         progress: called after every step.
 
@@ -101,12 +103,18 @@ def fit_network(
     True
     """
     generator = np.random.default_rng(seed)
-    targets = _targets(y)
+    if final not in ("votes", "majority"):
+        raise InvalidValueError(f"final is {final!r}; use 'votes' or 'majority'")
+    if not isinstance(rounds, int | np.integer) or rounds < 1:
+        raise InvalidValueError(f"rounds is {rounds!r}; use a whole number from 1 on")
+    fixed = None if callable(premodulo) else _modulo(premodulo)
     if final == "majority":
         network = _with_majority(network)
+    most = _answers(network.topology) if loss is None or network.topology.layers[-1].combiner is None else None
+    targets = _targets(y, most)
     trace, measure = network.trace(X), loss or losses(network.topology)
     held, held_targets = (
-        (None, targets) if validation is None else (network.trace(validation[0]), _targets(validation[1]))
+        (None, targets) if validation is None else (network.trace(validation[0]), _targets(validation[1], most))
     )
     trained = network.topology.neurons - (final == "majority")
     steps = []
@@ -114,7 +122,7 @@ def fit_network(
         for index in generator.permutation(trained).tolist():
             salt = int(generator.integers(1 << 32))
             votes = tally(network, trace, targets, index, loss=loss, balanced=balanced)
-            modulo = premodulo(votes) if callable(premodulo) else premodulo
+            modulo = _modulo(premodulo(votes)) if callable(premodulo) and votes.pivotal else fixed
             candidate = network.replace(index, learn(votes, () if modulo is None else ((salt, modulo),)))
             accepted = votes.pivotal > 0
             if accepted and held is not None:
@@ -134,12 +142,33 @@ def fit_network(
     return Fit(network, tuple(steps))
 
 
-def _targets(y: ArrayLike) -> NDArray[np.int64]:
+def _modulo(premodulo: Any) -> int | None:
+    if premodulo is None:
+        return None
+    if not isinstance(premodulo, int | np.integer) or not 1 <= premodulo <= UNCAPPED:
+        raise InvalidValueError(
+            f"premodulo is {premodulo!r}; use a whole number from 1 to 2^32 - 1, a function that gives one, or None"
+        )
+    return int(premodulo)
+
+
+def _answers(topology: Topology) -> int:
+    """How many answers a network can give; they are counted from 0."""
+    last = topology.layers[-1]
+    if last.combiner is None:
+        return 1 << last.neurons
+    return last.combiner.outputs if topology.answer == "argmax" else last.combiner.limit
+
+
+def _targets(y: ArrayLike, most: int | None) -> NDArray[np.int64]:
+    """Targets below ``most``, or of any size with None."""
     targets = np.asarray(y)
     if targets.dtype.kind not in "iub":
         raise InvalidDTypeError(f"y is {targets.dtype}; non-negative integers are expected")
     if targets.ndim != 1 or not targets.size or targets.min() < 0:
         raise InvalidValueError(f"y has shape {targets.shape}; (n,) of at least one non-negative integer is expected")
+    if most is not None and targets.max() >= most:
+        raise InvalidValueError(f"y goes up to {targets.max()}; this network answers with 0 to {most - 1}")
     return targets.astype(np.int64)
 
 

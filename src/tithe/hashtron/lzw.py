@@ -11,22 +11,23 @@ _WIDTHS = range(9, 13)
 
 
 def expand(data: bytes, limit: int) -> bytes:
-    """Unpack ``data``; O(result), and of the result at most ``limit`` bytes and one code's are ever held.
+    """Unpack ``data``; O(data + result), and of the result at most ``limit`` bytes and one code's are ever held.
 
     Args:
         data: a whole LZW stream.
         limit: the most bytes that may come out.
 
     Returns:
-        The content. Raises ``CorruptFileError`` where a code cannot be, the stream ends early, or more comes out.
+        The content. Raises ``CorruptFileError`` where a code cannot be, the stream ends early, bytes follow its end,
+        or more comes out.
 
     >>> expand(bytes([0x00, 0xC3, 0x08, 0x0C, 0x08]), 100)
     b'aaa'
     """
-    literals = [bytes([i]) for i in range(256)] + [b"", b""]  # two places for the codes that are no entries
-    entries, width, previous = literals.copy(), _WIDTHS[0], b""
+    entries = [bytes([i]) for i in range(256)] + [b"", b""]  # two places for the codes that are no entries
+    first, width, previous = len(entries), _WIDTHS[0], b""
     out, held, count = bytearray(), 0, 0
-    for byte in data:
+    for read, byte in enumerate(data, 1):
         held |= byte << count
         count += 8
         if count < width:
@@ -34,9 +35,12 @@ def expand(data: bytes, limit: int) -> bytes:
         code = held & (1 << width) - 1
         held, count = held >> width, count - width
         if code == _END:
+            if read < len(data):
+                raise CorruptFileError(f"{len(data) - read} bytes follow the end of the LZW stream")
             return bytes(out)
         if code == _CLEAR:
-            entries, width, previous = literals.copy(), _WIDTHS[0], b""
+            del entries[first:]
+            width, previous = _WIDTHS[0], b""
             continue
         if code > len(entries) or (code == len(entries) and not previous):
             raise CorruptFileError(f"LZW code {code} of {len(entries)}: the stream is damaged")

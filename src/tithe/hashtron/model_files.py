@@ -2,14 +2,20 @@
 
 A file is data, whoever wrote it: it is scanned, never evaluated, and neither its size nor its content can make
 loading take more memory than the limits below allow.
+
+The file beside says by a checksum which model it is for. While a model is replaced by another it is for both, so that
+whatever is interrupted, the old model is there with its topology, or the new one with its own.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError, ModelFileError
 from tithe.files import write_atomically
@@ -42,8 +48,9 @@ def load(path: str | os.PathLike[str], topology: str | Topology | None = None) -
 
     Returns:
         The network. Raises ``ModelFileError`` where the file is damaged, too large (64 MiB), no model, or has another
-        number of neurons than the topology; ``InvalidValueError`` for an unknown name; ``OSError`` as the file system
-        does. O(size); at most 400 MB of memory for any file; nothing in it is executed.
+        number of neurons than the topology, and where the file beside is damaged or of another model;
+        ``InvalidValueError`` for an unknown name; ``OSError`` as the file system does. O(size); at most 400 MB of
+        memory for any file; nothing in it is executed.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/one.json.t.zlib"
@@ -51,9 +58,10 @@ def load(path: str | os.PathLike[str], topology: str | Topology | None = None) -
     >>> load(path).neurons
     (Hashtron(program=((7, 2),), filter=Filter(cells=b'')),)
     """
-    path = Path(path)
-    known = _topology(path, topology)
-    neurons = _parse(path, _text(path))
+    path, known = Path(path), _given(topology)
+    data = _read(path, _MOST_BYTES)
+    neurons = _parse(path, _text(path, data))
+    known = known or _found(path, data)
     if known is None and len(neurons) > 1:
         raise ModelFileError(
             f"{path} has {len(neurons)} neurons and does not say how they are connected: pass topology= (a Topology, "
@@ -66,41 +74,87 @@ def load(path: str | os.PathLike[str], topology: str | Topology | None = None) -
 
 
 def save(network: Network, path: str | os.PathLike[str]) -> Path:
-    """Write a network so that :func:`load` and the reference read it, and its topology beside; whole files or none.
+    """Write a network so that :func:`load` and the reference read it, and its topology beside.
 
     Args:
         network: what to write.
         path: the model file; ``<path>.topology.json`` is written too.
 
     Returns:
-        The path of the model file. Raises ``OSError`` as the file system does. O(size).
+        The path of the model file. Raises ``OSError`` as the file system does; :func:`load` then gives what was there
+        before, or the new network where only the last cleaning up failed. O(size).
 
     The same network gives the same bytes; a file of the reference that was loaded gives its own text again.
     """
     path = Path(path)
     text = "[\n" + ",\n".join(neuron.to_json() for neuron in network.neurons) + "]\n"
-    write_atomically(_beside(path), network.topology.to_json())
-    return write_atomically(path, zlib.compress(text.encode()))
+    data = zlib.compress(text.encode())
+    new = {**json.loads(network.topology.to_json()), "sha256": hashlib.sha256(data).hexdigest()}
+    before = _before(path)
+    _write_beside(path, {**new, **before})
+    write_atomically(path, data)
+    if before:
+        _write_beside(path, new)
+    return path
 
 
 def _beside(path: Path) -> Path:
     return path.with_name(path.name + ".topology.json")
 
 
-def _topology(path: Path, given: str | Topology | None) -> Topology | None:
-    if isinstance(given, Topology):
-        return given
-    if given is not None:
-        if given not in TOPOLOGIES:
-            raise InvalidValueError(f"no topology {given!r}: pass one of {', '.join(TOPOLOGIES)}, or a Topology")
-        return TOPOLOGIES[given]
-    beside = _beside(path)
-    if not beside.is_file():
+def _write_beside(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(_beside(path), json.dumps(content, indent=1) + "\n")
+
+
+def _before(path: Path) -> dict[str, Any]:
+    """What the file beside goes on to say of the model that is there, if it says something that can be read."""
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        return {"before": {**_entry(path, digest), "sha256": digest}}
+    except ModelFileError:
+        return {}
+
+
+def _given(topology: str | Topology | None) -> Topology | None:
+    if topology is None or isinstance(topology, Topology):
+        return topology
+    if topology not in TOPOLOGIES:
+        raise InvalidValueError(f"no topology {topology!r}: pass one of {', '.join(TOPOLOGIES)}, or a Topology")
+    return TOPOLOGIES[topology]
+
+
+def _found(path: Path, data: bytes) -> Topology | None:
+    """The topology that the file beside has for the model of these bytes; None where there is none."""
+    entry = _entry(path, hashlib.sha256(data).hexdigest())
+    if not entry.keys() - {"sha256"}:
         return None
     try:
-        return Topology.from_json(_read(beside, _MOST_TOPOLOGY).decode())
-    except (InvalidValueError, InvalidDTypeError, UnicodeDecodeError) as error:
-        raise ModelFileError(f"{beside}: {error}; pass topology= instead, or save the network again") from error
+        return Topology.from_json(json.dumps(entry))
+    except (InvalidValueError, InvalidDTypeError) as error:
+        raise ModelFileError(f"{_beside(path)}: {error}; pass topology= instead, or save the network again") from error
+
+
+def _entry(path: Path, digest: str) -> dict[str, Any]:
+    """What the file beside says of the model with this checksum; nothing where there is no such file.
+
+    One that was written by hand has no checksum and is for any model.
+    """
+    beside = _beside(path)
+    if not beside.is_file():
+        return {}
+    try:
+        found = json.loads(_read(beside, _MOST_TOPOLOGY))
+        for entry in (found, found.pop("before", {})):
+            if entry and entry.get("sha256", digest) == digest:
+                return dict(entry)
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{beside} holds no topology ({type(error).__name__}: {error}); pass topology=") from error
+    raise ModelFileError(
+        f"{beside} is for another model than {path}, its sha256 differs: pass topology=, or save the network again"
+    )
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -111,8 +165,7 @@ def _read(path: Path, most: int) -> bytes:
     return data
 
 
-def _text(path: Path) -> str:
-    data = _read(path, _MOST_BYTES)
+def _text(path: Path, data: bytes) -> str:
     try:
         if data[:1] == b"\x78" and len(data) > 1 and (data[0] << 8 | data[1]) % 31 == 0:
             return _inflate(data).decode("ascii")

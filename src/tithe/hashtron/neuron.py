@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
@@ -50,9 +51,9 @@ class Hashtron:
     @overload
     def forward(self, key: NDArray[np.integer]) -> NDArray[np.bool_]: ...
     def forward(self, key: int | NDArray[np.integer]) -> bool | NDArray[np.bool_]:
-        """The answer for a key below 2^32, or for an array of them in its shape. O(len(program)) a key.
+        """The answer for a key, taken modulo 2^32, or for an array of them in its shape. O(len(program)) a key.
 
-        Raises ``InvalidDTypeError`` for what is no integer.
+        Raises ``InvalidDTypeError`` for what is neither integer nor integer array.
 
         >>> Hashtron().forward(5)
         True
@@ -64,7 +65,10 @@ class Hashtron:
             for salt, modulo in self.program:
                 hashed = hash32(hashed, salt, modulo)
             return self.filter[hashed]
-        value = key & 0xFFFFFFFF
+        try:
+            value = operator.index(key) & 0xFFFFFFFF
+        except TypeError as error:
+            raise InvalidDTypeError(f"key is {key!r}; an integer, or an integer array for many, is expected") from error
         for salt, modulo in self.program:
             value = hash32(value, salt, modulo)
         return self.filter[value]

@@ -23,7 +23,7 @@ Front = Literal["pixels", "dct", "pca", "patches"]
 
 _LEAST_SPREAD = 0.05  # of a pixel from 0 to 1: what hardly ever changes is not blown up
 # The front ends' sizes, chosen on held-out training images of Fashion-MNIST.
-_KEEP, _PATCH, _STRIDE, _COEFFICIENTS, _WHITEN = 0.2, 4, 2, 8, 0.5
+_PATCH, _STRIDE, _COEFFICIENTS, _WHITEN = 4, 2, 8, 0.5
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Recipe:
         name: for tables.
         nets: which of the two it is for.
         front: what the first layer sees.
+        keep: share of the inputs that a front end of cosine or principal components keeps.
         cosine: whether the rate follows a cosine, with a horizon that is tuned.
         tau: time constant of the averaged weights; 0 for none.
         power: of the resolvent on gradients, along the kernels of convolutions or, where an MLP sees pixels, the image
@@ -46,6 +47,7 @@ class Recipe:
     name: str
     nets: tuple[Net, ...] = ("mlp", "cnn")
     front: Front = "pixels"
+    keep: float = 0.2
     cosine: bool = False
     tau: float = 0.0
     power: float = 0.0
@@ -75,6 +77,8 @@ RECIPES = (
     Recipe("front end", nets=("cnn",), front="patches"),
     Recipe("front end, averaged", nets=("cnn",), front="patches", tau=_TAU),
     Recipe("PCA front end, averaged", nets=("mlp",), front="pca", tau=_TAU),
+    Recipe("front end of 38 %, averaged", nets=("mlp",), front="dct", keep=0.38, tau=_TAU),
+    Recipe("PCA of 38 %, averaged", nets=("mlp",), front="pca", keep=0.38, tau=_TAU),
     # One recipe: an MLP has no kernels to whiten, and its coefficients have no order.
     Recipe("full stack", nets=("mlp",), front="dct", tau=_TAU, power=-1.0),
     Recipe("full stack", nets=("cnn",), front="patches", tau=_TAU, power=-1.0),
@@ -141,7 +145,7 @@ def field(
         patches = PatchFrontEnd.fit(images[:, None], patch=_PATCH, stride=_STRIDE, keep=_COEFFICIENTS, whiten=_WHITEN)
         seen, front = [patches(x[:, None]) for x in (images, others)], patches.multiply_adds
     else:
-        coefficients = FrontEnd.fit(images, keep=_KEEP, basis=one.front)
+        coefficients = FrontEnd.fit(images, keep=one.keep, basis=one.front)
         seen, front = [coefficients(x) for x in (images, others)], coefficients.multiply_adds
     shape = tuple(seen[0].shape[1:])
 

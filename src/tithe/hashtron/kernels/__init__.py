@@ -6,7 +6,7 @@ import functools
 import importlib
 from typing import Any, NamedTuple
 
-__all__ = ["Packed", "kernels"]
+__all__ = ["Packed", "compiles", "kernels"]
 
 
 class Packed(NamedTuple):
@@ -28,12 +28,20 @@ class Packed(NamedTuple):
 
 
 @functools.cache
+def compiles() -> bool:
+    """Whether numba is there and its JIT is not switched off (``NUMBA_DISABLE_JIT``)."""
+    try:
+        from numba import config
+    except ImportError:
+        return False
+    return not config.DISABLE_JIT
+
+
+@functools.cache
 def kernels() -> Any:
-    """The fastest loops that run here: ``kernels.compiled``, or ``kernels.plain`` where numba's JIT is switched off.
+    """The fastest loops that run here: ``kernels.compiled``, or ``kernels.plain`` where numba does not compile.
 
     >>> kernels().__name__.startswith("tithe.hashtron.kernels.")
     True
     """
-    from numba import config
-
-    return importlib.import_module(f"tithe.hashtron.kernels.{'plain' if config.DISABLE_JIT else 'compiled'}")
+    return importlib.import_module(f"tithe.hashtron.kernels.{'compiled' if compiles() else 'plain'}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,7 +10,7 @@ from tithe.hashtron.filters import Filter
 from tithe.hashtron.network import Network
 from tithe.hashtron.neuron import Hashtron
 from tithe.hashtron.topology import Layer, Topology
-from tithe.hashtron.tuples.kernels import BLOCK
+from tithe.hashtron.tuples.kernels import BLOCK, find_cells
 from tithe.hashtron.tuples.tables import Tables
 
 __all__ = ["addresses", "as_network"]
@@ -44,8 +42,13 @@ def addresses(tables: Tables, blocks: NDArray[np.uint8], count: int) -> NDArray[
         tables: what the network was made of.
         blocks: bits of the samples, (⌈count/16⌉, D, 16).
         count: samples.
+
+    O(count · tuples · windows · (bits of a tuple + classes)).
     """
-    width = tables.tuples.shape[1]
-    plain = replace(tables, signs=np.ones((len(tables.tuples), 1 << width, 1), np.int8))
-    found = np.concatenate([plain.cells(block).reshape(-1, BLOCK).T for block in blocks])[:count]
-    return np.tile(found.astype(np.uint32), (1, tables.classes))
+    tuples, width = tables.tuples.shape
+    down, across, stride = tables.sharing
+    found = np.empty((len(blocks), tuples, tables.sharing.places, BLOCK), np.uint16)
+    for block, out in zip(blocks, found, strict=True):  # as many cells as addresses: none is hashed
+        find_cells(block, tables.tuples, tables.salts, width, across, down, stride, 0, tuples, out)
+    rows = found.reshape(len(blocks), -1, BLOCK).swapaxes(1, 2).reshape(len(blocks) * BLOCK, -1)[:count]
+    return np.tile(rows.astype(np.uint32), (1, tables.classes))

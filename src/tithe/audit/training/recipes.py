@@ -92,13 +92,15 @@ class Field:
     Attributes:
         inputs: what the networks see.
         make: a stack of networks from their seeds.
-        multiply_adds: of a training step for one sample, the front end's included.
+        multiply_adds: of a forward pass for one sample, the front end's included.
+        training_multiply_adds: of a training step for one sample, likewise.
         grid: how the inputs of the first layer lie, (H, W), for filters of its gradients.
     """
 
     inputs: Inputs
     make: Callable[[Sequence[int]], nn.Module]
     multiply_adds: int
+    training_multiply_adds: int
     grid: tuple[int, int]
 
 
@@ -149,16 +151,16 @@ def field(
         seen, front = [coefficients(x) for x in (images, others)], coefficients.multiply_adds
     shape = tuple(seen[0].shape[1:])
 
-    def make(seeds: Sequence[int]) -> nn.Module:
+    def make(seeds: Sequence[int]) -> StackedMLP | StackedCNN:
         if net == "mlp":
             return StackedMLP(seeds, (shape[0], 128, 64, 10))
         channels = (48,) if one.front == "patches" else (16, 32)
         return StackedCNN(seeds, (shape[0], shape[1], shape[2]), channels, 64, 10)
 
-    cost = make([0]).training_multiply_adds
-    assert isinstance(cost, int)
+    one_network = make([0])
+    costs = (one_network.multiply_adds + front, one_network.training_multiply_adds + front)
     inputs = Inputs(*(x.to(device) for x in (seen[0], train_y, seen[1], test_y)))
-    return Field(inputs, make, cost + front, (images.shape[1], images.shape[2]))
+    return Field(inputs, make, *costs, (images.shape[1], images.shape[2]))
 
 
 def gradient_change(one: Recipe, net: Net, grid: tuple[int, int]) -> Callable[[nn.Module], None] | None:

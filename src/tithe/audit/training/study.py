@@ -60,6 +60,7 @@ class Result:
         steps: to the target.
         multiply_adds: to the target.
         accuracy: after as many steps as the longest horizon.
+        inference: multiply–adds for one sample, the front end's included.
     """
 
     recipe: str
@@ -67,6 +68,7 @@ class Result:
     steps: NDArray[np.float64]
     multiply_adds: NDArray[np.float64]
     accuracy: NDArray[np.float64]
+    inference: int
 
 
 def tune(one: Recipe, plan: Plan, data: Labelled, seeds: Sequence[int], device: str) -> Tuned:
@@ -117,7 +119,7 @@ def compete(one: Recipe, plan: Plan, tuned: Tuned, data: Labelled, seeds: Sequen
     first = np.isfinite(steps).argmax(0)
     taken = steps[first, np.arange(len(seeds))]
     last = curve.accuracy[-1].reshape(len(horizons), len(seeds))[-1]
-    return Result(one.name, tuned, taken, taken * 64 * place.multiply_adds, last)
+    return Result(one.name, tuned, taken, taken * 64 * place.training_multiply_adds, last, place.multiply_adds)
 
 
 def split(data: Labelled) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]:

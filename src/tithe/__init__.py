@@ -25,7 +25,10 @@ _EXPORTS = {
     "matmul": "tithe.product",
     "paired": "tithe.meter",
 }
-_SUBPACKAGES = ("audit", "data", "errors", "files", "golden", "ledger", "machine", "meter", "product", "receipt")
+_SUBPACKAGES = (
+    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "ledger", "machine", "meter", "product",
+    "receipt", "resolvent",
+)  # fmt: skip
 
 __all__ = [
     "Attempt",

@@ -27,6 +27,10 @@ def test_code_runs(
         digits = tithe.data.load("digits")
         setting |= {"images": digits.train_x[:300], "labels": digits.train_y[:300], "more": digits.test_x}
         shutil.copy(ROOT / "tests" / "hashtron" / "vectors" / "squareroot_medium.json.t.zlib", tmp_path)
+    if page.name == "resolvent.md":
+        digits = tithe.data.load("digits")
+        images = torch.tensor(digits.train_x[:512], dtype=torch.float32) / 16
+        setting |= {"images": images, "labels": torch.tensor(digits.train_y[:512])}
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
         exec(compile(block, page.name, "exec"), setting)
 

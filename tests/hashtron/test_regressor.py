@@ -6,7 +6,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from tithe.hashtron.regressor import HashtronRegressor
 
 
-@parametrize_with_checks([HashtronRegressor("tiny", epochs=8)])
+@parametrize_with_checks([HashtronRegressor("tiny", epochs=5, temperature=3.0)])
 def test_conforms_to_scikit_learn(estimator, check):
     check(estimator)
 
@@ -51,6 +51,28 @@ def test_constants_one_sample_and_two_values():
 def test_weights_draw_the_prediction():
     X, y = np.zeros((100, 1)), np.repeat([0.0, 1.0], 50)
     assert quick().fit(X, y, np.where(y == 1, 1.7, 0.1)).predict(X[:1])[0] > 0.6
+
+
+def test_the_scale_of_weights_is_of_no_importance(friedman):
+    X, y = friedman
+    alone = quick(epochs=2).fit(X[:300], y[:300])
+    for weight in (0.001, 0.999999, 1000.0):
+        model = quick(epochs=2).fit(X[:300], y[:300], np.full(300, weight))
+        np.testing.assert_array_equal(model.predict(X), alone.predict(X))
+
+
+@pytest.mark.parametrize("scale", [1e308, 1e-310])
+def test_targets_at_the_ends_of_float64(scale):
+    x = np.linspace(-1, 1, 200)
+    model = quick().fit(x[:, None], x * scale)
+    assert np.abs(model.predict(x[:, None]) / scale - x).max() < 0.3
+
+
+def test_the_network_answers_with_the_value_that_most_vote_for(friedman):
+    X, y = friedman
+    model = quick(epochs=1, temperature=3.0).fit(X, y)
+    expected = model._votes(X[:40]).argmax(1)
+    np.testing.assert_array_equal(model.to_network().predict(model.features(X[:40])), expected)
 
 
 def test_images_and_early_stopping():

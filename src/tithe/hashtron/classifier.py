@@ -7,19 +7,18 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.hashtron.encoders import ImageEncoder
 from tithe.hashtron.estimator import TupleTableEstimator
-from tithe.hashtron.explanation import Explanation, reasons
-from tithe.hashtron.network import Network
+from tithe.hashtron.explanation import Explanation, folded, reasons
+from tithe.hashtron.fits import Data
+from tithe.hashtron.samples import repeated
 from tithe.hashtron.temperature import log_loss
-from tithe.hashtron.tuples.as_network import addresses, as_network
 
 __all__ = ["HashtronClassifier"]
 
@@ -33,6 +32,7 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
 
     Args:
         preset: bytes of the model at most: ``"tiny"`` 16 KiB, ``"small"`` 64 KiB, ``"best"`` 1 MiB, or a number of KiB.
+            Where there are so many classes that neurons have no room in it, ``fit`` says how much is needed.
         image_shape: (H, W) of the images in the rows of X, if they are images; X of (n, H, W) needs none.
         deskew: whether slanted images are set upright first; for handwriting.
         augment: how images change while the model learns: True or ``"handwriting"`` shifts, turns, scales and bends
@@ -41,7 +41,8 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
         tuple_bits: bits that a neuron looks at, 1 to 16 (images: 10): how many columns can act together. ``None``
             chooses by number of samples.
         temperature: how sure a few more votes make the model while it learns: high for noisy samples, low for clear
-            ones. ``None`` chooses for columns by the log loss on left-out samples, and takes 1 for images.
+            ones. ``None`` chooses for columns by the log loss on left-out samples, and takes 1 for images. The hinge
+            learns the same with any; there it only divides the votes, best with ``calibrate``.
         loss: ``"softmax"``, or ``"hinge"``, which learns by whole steps from errors and close calls only.
         categorical: columns of categories, by number or name; columns of strings are in any case.
         text: columns of texts, by number or name, which are read as byte runs of length 1 to 3.
@@ -54,18 +55,20 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
         random_state: seed, ``RandomState`` or ``Generator``; the same seed gives the same model.
 
     Attributes:
-        classes_: the classes, (classes,), sorted.
+        classes_: the classes, (classes,), sorted; of float64 where y is of a longer type.
         n_features_in_: columns, or pixels.
         feature_names_in_: names of the columns, where X has names that are all strings.
         encoder_: how samples become bits, ``ColumnBits`` or ``ImageEncoder``.
         tables_: the neurons.
         temperature_: by which votes are divided before the softmax.
         model_bytes_: what has to be kept to predict.
-        receipt_: what ``fit`` spent.
+        receipt_: what ``fit`` spent; nothing was compared with it, so its plain side is empty.
         n_iter_: passes over the samples that the model learned from.
 
-    The model depends on what the samples are and not on their order. Whole sample weights are repetitions, weight 0 is
-    absence. Categories not seen in ``fit`` have no bit set. O(epochs · n · tuples · classes) to fit.
+    The model depends on what the samples are and not on their order. Whole sample weights are repetitions, if they are
+    4 or less on average; weight 0 is absence, and the scale of other weights is of no importance. A category that was
+    not seen in ``fit`` has no bit set; where a column has more than 32, their names are hashed, unseen ones as well.
+    Where ``fit`` fails, the model stays what it was. O(epochs · n · tuples · classes) to fit.
     Source: MISSION H; the tally through the sign, this project.
 
     >>> from sklearn.datasets import load_wine
@@ -128,13 +131,7 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
             The estimator. Raises ``ValueError`` for shapes, options and values that cannot be used, ``TypeError`` for
             values that are neither number nor string.
         """
-        self._check_options()
-        rows, targets, shape = self._read(X, y, reset=True)
-        check_classification_targets(targets)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        self.classes_, codes = np.unique(targets, return_inverse=True)
-        self._fit(rows, codes.astype(np.int64), len(self.classes_), weight, shape, self.loss)
-        return self
+        return self._whole(lambda new: new._learn(X, y, sample_weight))
 
     def partial_fit(
         self,
@@ -145,7 +142,9 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
     ) -> Self:
         """Learn from one more batch, by one pass over it.
 
-        The first call draws the neurons and fixes levels and categories by its batch: give it some hundred samples.
+        The first call draws the neurons and fixes levels and categories by its batch: give it some hundred samples; it
+        warns of fewer than 30. A model that was saved and loaded learns on from the bits alone, the numbers behind
+        them are not saved; so it differs from one that was not.
 
         Args:
             X: as for ``fit``.
@@ -154,24 +153,9 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
             sample_weight: (n,), 1 for each if ``None``.
 
         Returns:
-            The estimator. Raises as ``fit`` does.
+            The estimator. Raises as ``fit`` does, and for ``early_stopping`` and ``calibrate``, which need ``fit``.
         """
-        self._check_options()
-        first = not hasattr(self, "tables_")
-        rows, targets, shape = self._read(X, y, reset=first)
-        check_classification_targets(targets)
-        if first:
-            if classes is None:
-                raise InvalidValueError("the first call of partial_fit needs classes: all that there will be")
-            self.classes_ = np.unique(np.asarray(classes))
-        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
-            raise InvalidValueError(f"classes are {classes}; in the first call they were {self.classes_}")
-        if unknown := set(np.unique(targets).tolist()) - set(self.classes_.tolist()):
-            raise InvalidValueError(f"y holds {sorted(unknown)}, which the first call did not name among the classes")
-        codes = np.searchsorted(self.classes_, targets).astype(np.int64)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        self._fit_more(rows, codes, len(self.classes_), weight, shape, self.loss, first=first)
-        return self
+        return self._whole(lambda new: new._learn_more(X, y, classes, sample_weight))
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """The class with the most votes for each row, (n,)."""
@@ -194,51 +178,49 @@ class HashtronClassifier(ClassifierMixin, TupleTableEstimator):  # type: ignore[
         Returns:
             The explanation; ``print`` it or ``plot()`` it. Raises ``InvalidValueError`` for a class that is none.
         """
-        check_is_fitted(self)
-        packed = self.encoder_.packed(self._read(np.asarray(x)[None])[0])
+        packed = self._packed([x])
         block = self.encoder_.blocks(packed)
         votes = self.tables_.votes(block, 1)[0]
-        answer = self.classes_[votes.argmax()] if target is None else target
+        labels = self.classes_.tolist()
+        answer = labels[int(votes.argmax())] if target is None else target
         found = np.flatnonzero(self.classes_ == answer)
         if not len(found):
-            raise InvalidValueError(f"target is {target!r}; the classes are {self.classes_.tolist()}")
-        why, places = reasons(self.tables_, block[0], int(found[0]), self.encoder_.names())
-        counts = dict(zip(self.classes_.tolist(), votes.tolist(), strict=True))
+            raise InvalidValueError(f"target is {target!r}; the classes are {labels}")
+        place = int(found[0])
+        why, places = reasons(self.tables_, block[0], place, self.encoder_.names())
+        counts = dict(zip(labels, votes.tolist(), strict=True))
         if not isinstance(self.encoder_, ImageEncoder):
-            return Explanation(answer, counts, why)
+            return Explanation(labels[place], counts, why)
         seen = self.encoder_.seen
-        heat = places.reshape(-1, *seen.grid).sum(0)
-        inner = tuple(slice(seen.frame, seen.frame + size) for size in seen.shape)
-        return Explanation(answer, counts, why, heat[inner], packed[0])
+        heat = folded(places.reshape(-1, *seen.grid).sum(0), seen.frame)
+        return Explanation(labels[place], counts, why, heat, packed[0])
 
-    def to_network(self) -> Network:
-        """The model as a ``Network`` of hashtrons: each a program of at most one hash, and a filter.
+    def _learn(self, X: Any, y: Any, sample_weight: Any) -> None:
+        rows, targets = self._read(X, y, reset=True)
+        check_classification_targets(targets)
+        self.classes_, codes = np.unique(targets, return_inverse=True)
+        self._fit(self._data(rows, codes, sample_weight))
 
-        It reads ``features(X)`` and answers with the places of the predicted classes in ``classes_``.
-        O(tuples · classes · cells).
-        """
-        check_is_fitted(self)
-        return as_network(self.tables_)
+    def _learn_more(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> None:
+        first = not hasattr(self, "tables_")
+        rows, targets = self._read(X, y, reset=first)
+        check_classification_targets(targets)
+        if first:
+            if classes is None:
+                raise InvalidValueError("the first call of partial_fit needs classes: all that there will be")
+            self.classes_ = np.unique(np.asarray(classes))
+        elif classes is not None and not np.array_equal(np.unique(np.asarray(classes)), self.classes_):
+            raise InvalidValueError(f"classes are {classes}; in the first call they were {self.classes_}")
+        if unknown := set(np.unique(targets).tolist()) - set(self.classes_.tolist()):
+            raise InvalidValueError(f"y holds {sorted(unknown)}, which the first call did not name among the classes")
+        self._fit_more(self._data(rows, np.searchsorted(self.classes_, targets), sample_weight))
 
-    def features(self, X: ArrayLike) -> NDArray[np.uint32]:
-        """What the hashtrons of ``to_network`` read, (n, hashtrons); four bytes each, so give it some hundred rows."""
-        check_is_fitted(self)
-        packed = self.encoder_.packed(self._read(X)[0])
-        return addresses(self.tables_, self.encoder_.blocks(packed), len(packed))
-
-    def _check_options(self) -> None:
-        if self.loss not in ("softmax", "hinge"):
-            raise InvalidValueError(f"loss is {self.loss!r}; use 'softmax' or 'hinge'")
-        super()._check_options()
-
-    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64], temperature: float) -> float:
-        return log_loss(votes, y, temperature)
-
-    def _calibrate(self, votes: NDArray[np.int32], y: NDArray[np.int64]) -> None:
-        found = minimize_scalar(
-            lambda log: log_loss(votes, y, self.temperature_ * np.exp(log)), bounds=(-3, 3), method="bounded"
-        )
-        self.temperature_ *= float(np.exp(found.x))
+    def _data(self, rows: NDArray[Any], codes: NDArray[np.int64], sample_weight: Any) -> Data:
+        if self.classes_.dtype == np.longdouble:
+            self.classes_ = self.classes_.astype(np.float64)
+        chosen, weight = repeated(_check_sample_weight(sample_weight, rows, dtype=np.float64))
+        names = getattr(self, "feature_names_in_", None)
+        return Data(rows[chosen], codes[chosen].astype(np.int64), weight, len(self.classes_), log_loss, names)
 
     def _targets_to_dict(self) -> dict[str, Any]:
         if self.classes_.dtype.kind not in "biufUO" or not all(

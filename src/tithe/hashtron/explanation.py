@@ -15,7 +15,7 @@ from tithe.hashtron.tuples.tables import Tables
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explanation", "Reason", "reasons"]
+__all__ = ["Explanation", "Reason", "folded", "reasons"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Explanation:
         answer: the class that is explained.
         votes: of each class, by its label.
         reasons: tuples, from the strongest support to the strongest opposition.
-        heat: support by place in the image, (H, W), where the input is one; its sum is that of all supports.
+        heat: support by place in the image, (H, W), where the input is one; its sum is that of all supports. What
+            comes from the frame of dark pixels around the image is that of the nearest pixel.
         image: the image, (H, W).
     """
 
@@ -86,6 +87,18 @@ class Explanation:
         axes[1].bar([str(label) for label in self.votes], list(self.votes.values()))
         axes[1].set_title("votes")
         return figure
+
+
+def folded(grid: NDArray[np.float64], frame: int) -> NDArray[np.float64]:
+    """Values by place, (H + 2·frame, W + 2·frame), as (H, W): those of the frame are added to the nearest pixel's.
+
+    >>> folded(np.ones((3, 4)), 1).tolist()
+    [[6.0, 6.0]]
+    """
+    down, across = (np.clip(np.arange(size) - frame, 0, size - 2 * frame - 1) for size in grid.shape)
+    out = np.zeros((int(down[-1]) + 1, int(across[-1]) + 1))
+    np.add.at(out, (down[:, None], across), grid)
+    return out
 
 
 def reasons(

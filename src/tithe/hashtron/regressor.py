@@ -12,6 +12,8 @@ from sklearn.base import RegressorMixin
 from sklearn.utils.validation import _check_sample_weight
 
 from tithe.hashtron.estimator import TupleTableEstimator
+from tithe.hashtron.fits import Data
+from tithe.hashtron.samples import repeated
 
 __all__ = ["HashtronRegressor"]
 
@@ -30,7 +32,7 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         preset: as in ``HashtronClassifier``, as the others.
         image_shape: (H, W) of the images in the rows of X, if they are images.
         deskew: whether slanted images are set upright first.
-        augment: whether images are deformed a little while the model learns.
+        augment: how images change while the model learns.
         epochs: passes over the samples.
         tuple_bits: bits that a neuron looks at.
         temperature: how sure a few more votes make the model while it learns.
@@ -52,10 +54,10 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         tables_: the neurons.
         temperature_: by which votes are divided before the softmax.
         model_bytes_: what has to be kept to predict.
-        receipt_: what ``fit`` spent.
+        receipt_: what ``fit`` spent; nothing was compared with it, so its plain side is empty.
         n_iter_: passes over the samples that the model learned from.
 
-    O(epochs · n · tuples · classes) to fit. Source: MISSION H.
+    Sample weights as in ``HashtronClassifier``. O(epochs · n · tuples · classes) to fit. Source: MISSION H.
 
     >>> X = np.linspace(0, 1, 400)[:, None]
     >>> model = HashtronRegressor(random_state=0).fit(X, X[:, 0] ** 2)
@@ -72,7 +74,7 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
         *,
         image_shape: tuple[int, int] | None = None,
         deskew: bool = False,
-        augment: bool = True,
+        augment: bool | Literal["handwriting", "shift", "mirror"] = True,
         epochs: int | None = None,
         tuple_bits: int | None = None,
         temperature: float | None = None,
@@ -113,19 +115,13 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
             The estimator. Raises ``ValueError`` for shapes, options and values that cannot be used, ``TypeError`` for
             values that are neither number nor string.
         """
-        self._check_options()
-        rows, targets, shape = self._read(X, y, reset=True, y_numeric=True)
-        targets = targets.astype(np.float64)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        self._read_targets(targets, weight)
-        self._fit(rows, self._reached(targets), len(self.values_), weight, shape, "softmax")
-        return self
+        return self._whole(lambda new: new._learn(X, y, sample_weight))
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Learn from one more batch, by one pass over it.
 
         The first call draws the neurons and fixes levels, categories and the thresholds of the target by its batch:
-        give it some hundred samples.
+        give it some hundred samples. A model that was saved and loaded learns on from the bits alone.
 
         Args:
             X: as for ``fit``.
@@ -133,47 +129,73 @@ class HashtronRegressor(RegressorMixin, TupleTableEstimator):  # type: ignore[mi
             sample_weight: (n,), 1 for each if ``None``.
 
         Returns:
-            The estimator. Raises as ``fit`` does.
+            The estimator. Raises as ``fit`` does, and for ``early_stopping``, which needs ``fit``.
         """
-        self._check_options()
-        first = not hasattr(self, "tables_")
-        rows, targets, shape = self._read(X, y, reset=first, y_numeric=True)
-        targets = targets.astype(np.float64)
-        weight = _check_sample_weight(sample_weight, rows, dtype=np.float64)
-        if first:
-            self._read_targets(targets, weight)
-        self._fit_more(rows, self._reached(targets), len(self.values_), weight, shape, "softmax", first=first)
-        return self
+        return self._whole(lambda new: new._learn_more(X, y, sample_weight))
 
     def predict(self, X: ArrayLike) -> NDArray[np.float64]:
         """The expected target of each row, (n,)."""
         return self._expected(self._votes(X), self.temperature_)
 
-    def _read_targets(self, y: NDArray[np.float64], weight: NDArray[np.float64]) -> None:
-        """Thresholds at quantiles of the weight, and the mean target between them."""
-        order = np.argsort(y, kind="stable")
-        order = order[weight[order] > 0]
-        y, weight = y[order], weight[order]
-        steps = max(2, min(_MOST_STEPS, round(weight.sum() / _SAMPLES))) if len(y) else 1
-        shares = np.cumsum(weight) / weight.sum() if len(y) else weight
-        quantiles = y[np.minimum(np.searchsorted(shares, np.arange(1, steps) / steps), len(y) - 1)]
-        self.thresholds_ = np.unique(quantiles[quantiles < y[-1]]) if len(y) else y
-        totals, sums = (np.bincount(self._reached(y), w, len(self.thresholds_) + 1) for w in (weight, weight * y))
-        self.values_ = sums / np.maximum(totals, np.finfo(float).tiny)
+    def _learn(self, X: Any, y: Any, sample_weight: Any) -> None:
+        rows, targets = self._read(X, y, reset=True, y_numeric=True)
+        self._fit(self._data(rows, targets.astype(np.float64), sample_weight, first=True))
 
-    def _reached(self, y: NDArray[np.float64]) -> NDArray[np.int64]:
-        """How many thresholds are exceeded."""
-        return np.searchsorted(self.thresholds_, y, side="left").astype(np.int64)
+    def _learn_more(self, X: Any, y: Any, sample_weight: Any) -> None:
+        first = not hasattr(self, "tables_")
+        rows, targets = self._read(X, y, reset=first, y_numeric=True)
+        self._fit_more(self._data(rows, targets.astype(np.float64), sample_weight, first=first))
+
+    def _data(self, rows: NDArray[Any], y: NDArray[np.float64], sample_weight: Any, *, first: bool) -> Data:
+        chosen, weight = repeated(_check_sample_weight(sample_weight, rows, dtype=np.float64))
+        y = y[chosen]
+        if first:
+            self.thresholds_, self.values_ = thermometer(y, weight)
+        names = getattr(self, "feature_names_in_", None)
+        return Data(rows[chosen], _reached(self.thresholds_, y), weight, len(self.values_), self._loss, names)
 
     def _expected(self, votes: NDArray[np.int32], temperature: float) -> NDArray[np.float64]:
         expected: NDArray[np.float64] = softmax(votes / temperature, axis=1) @ self.values_
-        return expected
+        return np.clip(expected, self.values_[0], self.values_[-1])
 
-    def _loss(self, votes: NDArray[np.int32], y: NDArray[np.int64], temperature: float) -> float:
-        return float(np.mean((self._expected(votes, temperature) - self.values_[y]) ** 2))
+    def _loss(
+        self, votes: NDArray[np.int32], y: NDArray[np.int64], weight: NDArray[np.float32], temperature: float
+    ) -> float:
+        """Mean square of the error, in units of the largest value."""
+        unit = float(np.abs(self.values_).max()) or 1.0
+        missed = self._expected(votes, temperature) / unit - self.values_[y] / unit
+        return float(np.average(missed**2, weights=weight))
 
     def _targets_to_dict(self) -> dict[str, Any]:
         return {"values": self.values_.tolist(), "thresholds": self.thresholds_.tolist()}
 
     def _targets_from_dict(self, data: dict[str, Any]) -> None:
-        self.values_, self.thresholds_ = np.array(data["values"]), np.array(data["thresholds"])
+        self.values_ = np.array(data["values"], np.float64)
+        self.thresholds_ = np.array(data["thresholds"], np.float64)
+
+
+def thermometer(y: NDArray[np.float64], weight: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Up to 15 thresholds at quantiles of the weight, and the mean target between them.
+
+    Args:
+        y: targets, (n,), finite.
+        weight: positive, (n,); they add up to how many samples they are worth.
+
+    >>> thermometer(np.array([1.0, 1.0, 5.0, 7.0]), np.ones(4, np.float32))
+    (array([1.]), array([1., 6.]))
+    """
+    order = np.argsort(y, kind="stable")
+    y, shares = y[order], np.cumsum(weight[order], dtype=np.float64)
+    count, shares = shares[-1], shares / shares[-1]
+    steps = max(2, min(_MOST_STEPS, round(count / _SAMPLES)))
+    quantiles = y[np.minimum(np.searchsorted(shares, np.arange(1, steps) / steps), len(y) - 1)]
+    thresholds = np.unique(quantiles[quantiles < y[-1]])
+    unit = np.ldexp(1.0, int(np.frexp(np.abs(y).max())[1]) - 1)  # sums of the largest targets would overflow
+    reached = _reached(thresholds, y)
+    totals, sums = (np.bincount(reached, w, len(thresholds) + 1) for w in (weight[order], weight[order] * (y / unit)))
+    return thresholds, sums / totals * unit
+
+
+def _reached(thresholds: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many thresholds are exceeded."""
+    return np.searchsorted(thresholds, y, side="left").astype(np.int64)

@@ -24,6 +24,10 @@ class Encoder(Protocol):
         """D: bits of a sample."""
 
     @property
+    def features(self) -> int:
+        """Columns, or pixels, of a sample."""
+
+    @property
     def bytes(self) -> int:
         """What has to be kept to encode."""
 
@@ -40,8 +44,13 @@ class Encoder(Protocol):
     def sharing(self) -> Sharing:
         """Which windows use the same tables."""
 
-    def draw(self, count: int, width: int, random: np.random.Generator) -> NDArray[np.int32]:
-        """Random tuples of bits, (count, width); of fewer bits where there are not so many."""
+    def draw(
+        self, count: int, width: int, random: np.random.Generator, chances: NDArray[np.float64] | None = None
+    ) -> NDArray[np.int32]:
+        """Random tuples of bits, (count, width); of fewer bits where there are not so many.
+
+        Columns are drawn in proportion to ``chances``, (D,), where they are given.
+        """
 
     def to_dict(self) -> dict[str, Any]:
         """The encoder as plain JSON types."""
@@ -58,6 +67,6 @@ def encoder_from_dict(data: Mapping[str, Any]) -> Encoder:
     """
     try:
         encoder: Encoder = _KINDS[data["kind"]].from_dict(data)
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise CorruptFileError(f"no encoder can be read from it: {type(error).__name__}: {error}") from error
     return encoder

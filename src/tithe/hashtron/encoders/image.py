@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tithe.hashtron.encoders.checks import fields, number, truth, whole, wholes
 from tithe.hashtron.tuples.images import ImageBits
 from tithe.hashtron.tuples.selection import in_windows
 from tithe.hashtron.tuples.tables import Sharing
@@ -20,6 +22,10 @@ _EDGE = 28  # of the images for which the usual deformations are meant
 _WHITE = 255
 _SHARED = 3  # lines and columns of windows that use the same tables
 _WINDOW = 0.3  # of the smaller edge
+_CHUNK = 1024  # images that are scaled at once
+_AMOUNTS = ("shift", "rotate", "scale", "shear", "elastic")  # of deformation
+_NARROW = 0.1  # of the range of grey values, of which images to predict span more
+_LONGEST, _WIDEST = 1 << 15, 16  # edge of an image, frame, that a file may name
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,11 @@ class ImageEncoder:
         return 16 + 2 * (len(self.seen.bright) + len(self.seen.steep))
 
     @property
+    def features(self) -> int:
+        """Pixels of an image."""
+        return self.seen.shape[0] * self.seen.shape[1]
+
+    @property
     def windows(self) -> tuple[int, int]:
         """Edges of the windows from which tuples are drawn."""
         edge = max(2, round(_WINDOW * min(self.seen.shape)))
@@ -98,21 +109,38 @@ class ImageEncoder:
         return [f"{plane} {place}" for plane in self.seen.names() for place in places]
 
     def packed(self, X: NDArray[Any]) -> NDArray[np.uint8]:
-        """Images (n, H, W) or (n, H·W), scaled to uint8 (n, H, W)."""
+        """Images (n, H, W) or (n, H·W), scaled to uint8 (n, H, W); warns where they look scaled otherwise already."""
         X = X.reshape(len(X), *self.seen.shape)
+        self._warn_of_another_range(X)
         if X.dtype == np.uint8 and (self.low, self.high) == (0, _WHITE):
             return X
+        out = np.zeros(X.shape, np.uint8)
         if self.high == self.low:
-            return np.zeros(X.shape, np.uint8)
-        scaled = (X.astype(np.float32) - np.float32(self.low)) * np.float32(_WHITE / (self.high - self.low))
-        return np.asarray(np.clip(np.rint(scaled), 0, _WHITE), np.uint8)
+            return out
+        half = self.high / 2 - self.low / 2  # of the range, which may be too large for float64
+        for start in range(0, len(X), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            scaled = (X[part].astype(np.float64) / 2 - self.low / 2) / half * _WHITE
+            out[part] = np.clip(np.rint(scaled), 0, _WHITE)
+        return out
+
+    def _warn_of_another_range(self, X: NDArray[Any]) -> None:
+        span = float(X.max()) / 2 - float(X.min()) / 2
+        if 0 < span < _NARROW * (self.high / 2 - self.low / 2):
+            warnings.warn(
+                f"X spans the grey values {X.min():g} to {X.max():g}, the images of fit {self.low:g} to {self.high:g}: "
+                "scale both in the same way",
+                stacklevel=2,
+            )
 
     def blocks(self, packed: NDArray[np.uint8], *, seed: int | None = None) -> NDArray[np.uint8]:
         """Images of ``packed`` as (⌈n/16⌉, D, 16); deformed at random with a seed."""
         return self.seen.blocks(packed, None if seed is None else self.warps, seed or 0)
 
-    def draw(self, count: int, width: int, random: np.random.Generator) -> NDArray[np.int32]:
-        """Random tuples of bits of one window each, (count, width)."""
+    def draw(
+        self, count: int, width: int, random: np.random.Generator, chances: NDArray[np.float64] | None = None
+    ) -> NDArray[np.int32]:
+        """Random tuples of bits of one window each, (count, width), all bits alike."""
         return in_windows(count, width, self.seen.planes, self.seen.grid, self.windows, _SHARED - 1, random)
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,9 +149,29 @@ class ImageEncoder:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ImageEncoder:
-        """The encoder that ``to_dict`` wrote."""
-        seen: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in data["seen"].items()
-        }
-        warps = None if data["warps"] is None else Warps(**data["warps"])
-        return cls(ImageBits(**seen), data["low"], data["high"], warps)
+        """The encoder that ``to_dict`` wrote; ``TypeError`` or ``ValueError`` where it did not."""
+        seen, low, high, warps = fields(data, "seen", "low", "high", "warps")
+        if not number(low, "low") <= number(high, "high"):
+            raise ValueError(f"the grey values {low} to {high} do not ascend")
+        return cls(_seen(seen), float(low), float(high), None if warps is None else _warps(warps))
+
+
+def _seen(data: Any) -> ImageBits:
+    shape, bright, steep, frame, spread, deskew = fields(
+        data, "shape", "bright", "steep", "frame", "spread", "deskew"
+    )  # fmt: skip
+    if not isinstance(shape, list | tuple) or len(shape) != 2:
+        raise ValueError("shape is no pair of a height and a width")
+    height, width = (whole(edge, "an edge", 1, _LONGEST) for edge in shape)
+    bright, steep = wholes(bright, "bright", 0, _WHITE), wholes(steep, "steep", 0, _WHITE)
+    if not bright and not steep:
+        raise ValueError("there are no levels of brightness or steepness")
+    frame = whole(frame, "frame", 1, _WIDEST)
+    return ImageBits((height, width), bright, steep, frame, truth(spread, "spread"), truth(deskew, "deskew"))
+
+
+def _warps(data: Any) -> Warps:
+    *amounts, mirror = fields(data, *_AMOUNTS, "mirror")
+    if any(not 0 <= number(amount, "a deformation") <= _LONGEST for amount in amounts):
+        raise ValueError("deformations are not all between 0 and the longest edge")
+    return Warps(**dict(zip(_AMOUNTS, amounts, strict=True)), mirror=truth(mirror, "mirror"))

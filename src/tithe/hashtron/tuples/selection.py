@@ -18,29 +18,44 @@ _jit: Any = numba.njit(nogil=True, cache=True)
 _LEAVE_OUT = 0.9  # of a sample's own count: a cell is judged by the others
 
 
-def at_random(count: int, width: int, lengths: Sequence[int], random: np.random.Generator) -> NDArray[np.int32]:
+def at_random(
+    count: int,
+    width: int,
+    lengths: Sequence[int],
+    random: np.random.Generator,
+    chances: NDArray[np.float64] | None = None,
+) -> NDArray[np.int32]:
     """Random tuples of ``width`` bits: columns without repetition while they last, and one bit of each; (count, width).
 
     Args:
         count: tuples.
-        width: bits of each, at most as many as there are.
+        width: bits of each, at most as many as there are whose chances are not 0.
         lengths: bits of each column, at least one; they lie side by side.
         random: a NumPy generator.
+        chances: how likely each bit is, in proportion, (sum of ``lengths``,); all columns alike if ``None``.
 
-    O(count · columns).
+    What repeats a column is drawn again: O(count · width · log(bits)) as long as no few columns have all the chances.
 
     >>> at_random(2, 3, (1, 1, 1), np.random.default_rng(0)).tolist()
-    [[2, 0, 1], [2, 1, 0]]
+    [[1, 0, 2], [0, 2, 1]]
     """
     sizes = np.array(lengths)
-    starts = np.cumsum(sizes) - sizes
-    out = np.empty((count, width), np.int32)
-    for t in range(count):
-        if width <= len(sizes):
-            columns = random.permutation(len(sizes))[:width]
-            out[t] = starts[columns] + random.integers(sizes[columns])
-        else:
-            out[t] = random.choice(int(sizes.sum()), width, replace=False)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    likely = 1 / sizes[owners] if chances is None else chances
+    if width > len(np.unique(owners[likely > 0])):
+        owners = np.arange(len(owners))  # bits without repetition, then
+    edges = np.cumsum(likely)
+    out = _drawn((count, width), edges, random)
+    rows = np.arange(count)
+    while len(rows):
+        columns = owners[out[rows]]
+        order = np.argsort(columns, axis=1, kind="stable")
+        ordered = np.take_along_axis(columns, order, 1)
+        again = np.zeros(columns.shape, np.bool_)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], 1)
+        rows, again = rows[again.any(1)], again[again.any(1)]
+        row, place = np.nonzero(again)
+        out[rows[row], place] = _drawn(len(row), edges, random)
     return out
 
 
@@ -77,9 +92,14 @@ def purest(
     keep: int,
     blocks: NDArray[np.uint8],
     y: NDArray[np.int64],
+    weight: NDArray[np.float32],
     classes: int,
+    *,
+    in_turn: bool = False,
 ) -> NDArray[np.int64]:
     """The ``keep`` tuples with the largest mean of log((own − 0.9)/all) over samples, counts of the sample's cell.
+
+    What counts is the samples' weight, and 0.9 of a sample's own is left out.
 
     Args:
         tuples: candidates, (T, width), already moved to the window that is to be judged.
@@ -88,24 +108,41 @@ def purest(
         keep: how many to keep.
         blocks: samples, (⌈n/16⌉, D, 16).
         y: their classes, (n,).
+        weight: of the samples, (n,), positive.
         classes: how many there are.
+        in_turn: whether the purest of each len(tuples)/``keep`` candidates, one group after the other, is kept, and
+            not the purest of all, which may all look at the same.
 
     Returns indices, ascending.
     """
     cells = np.empty((len(blocks), len(tuples), 1, BLOCK), np.uint16)
     run_parts(lambda b: find_cells(blocks[b], tuples, salts, log_size, 1, 1, 0, 0, len(tuples), cells[b]), len(blocks))
     scores = np.empty(len(tuples))
-    run_parts(lambda t: _purity(cells[:, t, 0], y, 1 << log_size, classes, scores, t), len(tuples))
+    run_parts(lambda t: _purity(cells[:, t, 0], y, weight, 1 << log_size, classes, scores, t), len(tuples))
+    if in_turn:
+        each = len(tuples) // keep
+        return np.asarray(np.arange(keep) * each + scores.reshape(keep, each).argmax(1))
     return np.sort(np.argsort(-scores, kind="stable")[:keep])
 
 
+def _drawn(shape: int | tuple[int, int], edges: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.int32]:
+    places = np.searchsorted(edges, random.random(shape) * edges[-1], side="right")
+    last = int(np.flatnonzero(np.diff(edges, prepend=0))[-1])
+    found: NDArray[np.int32] = np.minimum(places, last).astype(np.int32)
+    return found
+
+
 @_jit
-def _purity(cells, y, size, classes, scores, t):
-    counts = np.zeros((size, classes), np.int32)
+def _purity(cells, y, weight, size, classes, scores, t):
+    counts = np.zeros((size, classes), np.float32)
     for i in range(len(y)):
-        counts[cells[i // BLOCK, i % BLOCK], y[i]] += 1
+        counts[cells[i // BLOCK, i % BLOCK], y[i]] += weight[i]
+    sums = np.zeros(size, np.float32)
+    for cell in range(size):
+        for c in range(classes):
+            sums[cell] += counts[cell, c]
     total = 0.0
     for i in range(len(y)):
-        row = counts[cells[i // BLOCK, i % BLOCK]]
-        total += np.log((row[y[i]] - _LEAVE_OUT) / row.sum())
+        cell = cells[i // BLOCK, i % BLOCK]
+        total += weight[i] * np.log((counts[cell, y[i]] - _LEAVE_OUT * weight[i]) / sums[cell])
     scores[t] = total / len(y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 from tithe.hashtron.tuples.kernels import BLOCK, find_cells, vote
 from tithe.parallel import run_parts
 
-__all__ = ["Sharing", "Tables", "filled_up"]
+__all__ = ["Sharing", "Tables", "filled_up", "tuple_bytes"]
 
-_INDEX_BYTES, _SALT_BYTES = 2, 4
+_SALT_BYTES = 4
 
 
 class Sharing(NamedTuple):
@@ -58,11 +59,15 @@ class Tables:
 
     @property
     def bytes(self) -> int:
-        """What has to be kept to predict: a bit for each cell and class, two bytes for each place, four for a salt."""
+        """What has to be kept to predict: a bit for each cell and class, the places of bits, salts.
+
+        A place takes two bytes, or more where there are more than 65,536 bits; a salt takes four.
+        """
         count, width = self.tuples.shape
-        cells: int = count * self.signs.shape[1] * self.classes
-        places: int = count * (width * _INDEX_BYTES + _SALT_BYTES)
-        return -(-cells // 8) + places
+        length = int(self.tuples.max()) + 1 if count else 0
+        each = tuple_bytes(self.signs.shape[1], self.classes, width, length)
+        total: int = math.ceil(count * each)
+        return total
 
     def cells(self, bits: NDArray[np.uint8]) -> NDArray[np.uint16]:
         """The cells that one block of bits (D, 16) names: (T, windows, 16)."""
@@ -81,6 +86,15 @@ class Tables:
 
         run_parts(part, len(blocks))
         return total.reshape(-1, self.signs.shape[2])[:count, : self.classes]
+
+
+def tuple_bytes(cells: int, classes: int, width: int, length: int) -> float:
+    """What one tuple of ``width`` places among ``length`` bits takes, with its table of a bit for each cell and class.
+
+    >>> tuple_bytes(64, 10, 6, 4000), tuple_bytes(64, 10, 6, 70_000)
+    (96.0, 102.0)
+    """
+    return cells * classes / 8 + width * max(2, -(-(length - 1).bit_length() // 8)) + _SALT_BYTES
 
 
 def filled_up(count: int, multiple: int) -> int:

@@ -26,8 +26,15 @@ test-slow: $(VENV)/.ready-dev ## tests that take minutes
 test-gpu: $(VENV)/.ready-dev ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
-bench: $(VENV)/.ready-dev ## side-by-side measurements against peers
+bench: $(VENV)/.ready-dev ## side-by-side measurements against peers; hours: each resumes where it was
+	-$(PIP) -r benchmarks/peers.txt
 	$(BIN)/python -m benchmarks.product
+	$(BIN)/python -m benchmarks.hashtron
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.sparse_inference
+	$(BIN)/python -m benchmarks.golden_layout
+	$(BIN)/python -m benchmarks.monitor
+	$(BIN)/python -m benchmarks.gradient_filter
 
 bars: $(VENV)/.ready-dev ## every bar: command, figure, target, machine, date
 	$(BIN)/python -m benchmarks.bars

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent.operator import axes, in_full_precision, response, wavenumbers
+from tithe.resolvent.operator import axes, in_full_precision, response, scaled, wavenumbers
 
 __all__ = ["SOURCE_THRESHOLD", "coherence", "fractal_dimension", "white_noise_coherence"]
 
@@ -38,16 +38,14 @@ def coherence(x: Tensor, dims: int | Sequence[int], centre: bool = False, phi: f
     tensor([1.0000, 0.0589])
     """
     dims = axes(x, dims)
-    wide = in_full_precision(x)
-    # Scaled to at most 1, so that squares neither overflow nor vanish.
-    largest = wide.detach().abs().amax(dims, keepdim=True)
-    wide = wide / torch.where(largest > 0, largest, 1)
+    wide = scaled(in_full_precision(x), dims)
     if centre:
         wide = wide - wide.mean(dims, keepdim=True)
     inner = tuple(range(-len(dims), 0))
     wide = wide.movedim(dims, inner)
     shape = wide.shape[-len(dims) :]
-    power = torch.fft.rfftn(wide, dim=inner, norm="ortho").abs().square() * _multiplicity(shape[-1], wide)
+    waves = torch.view_as_real(torch.fft.rfftn(wide, dim=inner, norm="ortho"))
+    power = waves.square().sum(-1) * _multiplicity(shape[-1], wide)  # unlike abs(), smooth where a wave is missing
     total = power.sum(inner)
     kept = (power * response(wavenumbers(shape, dtype=wide.dtype, device=x.device), phi)).sum(inner)
     least = torch.finfo(wide.dtype).eps ** 2 * math.prod(shape)  # what centring leaves of a constant
@@ -100,7 +98,7 @@ def fractal_dimension(x: Tensor, dims: int | Sequence[int]) -> Tensor:
     dims = axes(x, dims)
     if any(x.shape[d] < 3 for d in dims):
         raise InvalidValueError(f"x has shape {tuple(x.shape)}, dims is {dims}; each axis needs at least 3 samples")
-    wide = in_full_precision(x)
+    wide = scaled(in_full_precision(x), dims)
     near, far = (_differences(wide, dims, distance) for distance in (1, 2))
     tiny = torch.finfo(wide.dtype).tiny
     hurst = torch.where(near > 0, (far.clamp(min=tiny) / near.clamp(min=tiny)).log2(), 1).clamp(0, 1)

@@ -1,4 +1,4 @@
-"""The orthonormal cosine transform (DCT-II) as matrices, and the wavenumbers of its coefficients."""
+"""The orthonormal cosine transform (DCT-II), its matrices, and the wavenumbers of its coefficients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 
-__all__ = ["cosine_basis", "cosine_wavenumbers"]
+__all__ = ["cosine_basis", "cosine_rows", "cosine_transform", "cosine_wavenumbers"]
 
 
 def cosine_basis(length: int, count: int | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -37,14 +37,48 @@ def cosine_basis(length: int, count: int | None = None, *, dtype: torch.dtype = 
     return basis.to(dtype)
 
 
-def cosine_wavenumbers(shape: Sequence[int]) -> Tensor:
-    """|k| of every coefficient of a DCT over some axes: π·u/n along each, float32 in that shape.
+def cosine_transform(x: Tensor, dims: Sequence[int], counts: Sequence[int | None] | None = None) -> Tensor:
+    """The longest waves of ``x`` along each of ``dims``: so many as ``counts`` says, all by default.
+
+    >>> cosine_transform(torch.ones(4, 4), (0, 1), (1, 2))
+    tensor([[4., 0.]])
+    """
+    for d, count in zip(dims, counts or [None] * len(dims), strict=True):
+        basis = cosine_basis(x.shape[d], count, dtype=x.dtype).to(x.device)
+        x = (x.movedim(d, -1) @ basis.T).movedim(-1, d)
+    return x
+
+
+def cosine_rows(shape: Sequence[int], dims: Sequence[int], chosen: Tensor) -> Tensor:
+    """Coefficients at the places ``chosen`` of a flattened transform as linear functions of a flattened input.
+
+    Returns:
+        (chosen, elements) float32 with orthonormal rows, on the CPU. O(chosen · elements · lengths).
+
+    >>> cosine_rows((2, 2), (0, 1), torch.tensor([0, 3]))
+    tensor([[ 0.5000,  0.5000,  0.5000,  0.5000],
+            [ 0.5000, -0.5000, -0.5000,  0.5000]])
+    """
+    unit = torch.zeros(len(chosen), math.prod(shape))
+    unit[torch.arange(len(chosen)), chosen.cpu()] = 1
+    waves = unit.reshape(-1, *shape)
+    for d in dims:
+        waves = (waves.movedim(d + 1, -1) @ cosine_basis(shape[d])).movedim(-1, d + 1)
+    return waves.flatten(1)
+
+
+def cosine_wavenumbers(shape: Sequence[int], dims: Sequence[int] | None = None) -> Tensor:
+    """|k| of every coefficient of a DCT over some axes, all by default: π·u/n along each, float32 in that shape.
 
     >>> cosine_wavenumbers((2, 2))
     tensor([[0.0000, 1.5708],
             [1.5708, 2.2214]])
+    >>> cosine_wavenumbers((2, 2), dims=[1])
+    tensor([[0.0000, 1.5708],
+            [0.0000, 1.5708]])
     """
     total = torch.zeros(())
-    for length in shape:
-        total = total[..., None] + (math.pi * torch.arange(length) / length).square()
+    for d, length in enumerate(shape):
+        k = math.pi * torch.arange(length) / length
+        total = total[..., None] + (k.square() if dims is None or d in dims else torch.zeros(length))
     return total.sqrt()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent.cosine import cosine_basis, cosine_wavenumbers
+from tithe.resolvent.cosine import cosine_rows, cosine_transform, cosine_wavenumbers
 from tithe.resolvent.operator import axes, checked, response
 
-__all__ = ["FrontEnd"]
+__all__ = ["FrontEnd", "evened_out"]
 
 Basis = Literal["dct", "pca"]
 _LEAST_SPREAD = 1e-6  # of the largest: below it a coefficient is constant, and stays unscaled
@@ -43,17 +43,18 @@ class FrontEnd(nn.Module):
 
     chosen: Tensor
     rows: Tensor
-    columns: Tensor
     mean: Tensor
     divisor: Tensor
+    carried: Tensor
 
     def __init__(self, basis: Basis, shape: Sequence[int], dims: Sequence[int], chosen: Tensor, rows: Tensor) -> None:
         super().__init__()
-        self.basis, self.shape, self.dims, self.share = basis, tuple(shape), tuple(dims), 0.0
+        self.basis, self.shape, self.dims = basis, tuple(shape), tuple(dims)
         self.register_buffer("chosen", chosen)  # (kept,) places in the transformed input; empty for PCA
         self.register_buffer("rows", rows)  # (kept, inputs): the coefficients as linear functions of an input
         self.register_buffer("mean", torch.zeros(len(rows)))
         self.register_buffer("divisor", torch.ones(len(rows)))
+        self.register_buffer("carried", torch.zeros(()))  # what ``share`` gives; a buffer, so that files keep it
 
     @classmethod
     def fit(
@@ -97,28 +98,32 @@ class FrontEnd(nn.Module):
         total = float(flat.var(0, unbiased=False).sum())
         inner = tuple(d - 1 for d in dims)
         if basis == "dct":
-            variance = _transformed(X.float(), dims).flatten(1).var(0, unbiased=False)
-            scores = variance * response(_wavenumbers(shape, inner), phi).flatten()
+            variance = cosine_transform(X.float(), dims).flatten(1).var(0, unbiased=False)
+            scores = variance * response(cosine_wavenumbers(shape, inner), phi).flatten().to(X.device)
             order = scores.argsort(descending=True, stable=True)
             count = _count(keep, tol, variance[order], total)
             chosen = order[:count].sort().values
-            rows = _rows(shape, inner, chosen)
+            rows = cosine_rows(shape, inner, chosen).to(X.device)
         else:
-            values, vectors = torch.linalg.eigh(torch.cov(flat.T.double(), correction=0))
+            values, vectors = torch.linalg.eigh(torch.cov(flat.T.double(), correction=0).reshape(flat.shape[1], -1))
             count = _count(keep, tol, values.flip(0).float(), total)
             chosen, rows = torch.empty(0, dtype=torch.int64), vectors.flip(1)[:, :count].T.float().contiguous()
         front = cls(basis, shape, inner, chosen, rows)
         raw = flat @ rows.T
         spread, front.mean = raw.std(0, unbiased=False), raw.mean(0)
-        divisor = torch.where(spread > _LEAST_SPREAD * spread.max(), spread, 1.0).pow(whiten)
-        front.divisor = divisor * (spread / divisor).square().mean().sqrt().clamp(min=_LEAST_SPREAD)
-        front.share = min(1.0, float(spread.square().sum()) / total) if total else 1.0
+        front.divisor = evened_out(spread, whiten)
+        front.carried = (spread.square().sum() / total).clamp(max=1) if total else torch.ones(())
         return front.to(X.device)
 
     @property
     def kept(self) -> int:
         """How many coefficients are kept."""
         return len(self.rows)
+
+    @property
+    def share(self) -> float:
+        """Of the inputs' variance that the kept coefficients carry."""
+        return float(self.carried)
 
     @property
     def multiply_adds(self) -> int:
@@ -139,7 +144,7 @@ class FrontEnd(nn.Module):
         if self.basis == "pca":
             raw = x.flatten(1) @ self.rows.T
         else:
-            raw = _transformed(x, [d + 1 for d in self.dims], self._block()).flatten(1)[:, self._places()]
+            raw = cosine_transform(x, [d + 1 for d in self.dims], self._block()).flatten(1)[:, self._places()]
         return (raw - self.mean) / self.divisor
 
     def retarget(self, linear: nn.Linear) -> nn.Linear:
@@ -180,8 +185,9 @@ class FrontEnd(nn.Module):
         whole = _linear_like(linear, math.prod(self.shape), bias=True)
         with torch.no_grad():
             weight = linear.weight / self.divisor
-            whole.weight.copy_(weight @ self.rows)
-            whole.bias.copy_(-weight @ self.mean if linear.bias is None else linear.bias - weight @ self.mean)
+            whole.weight.copy_(weight @ self.rows.to(weight.dtype))
+            moved = weight @ self.mean.to(weight.dtype)
+            whole.bias.copy_(-moved if linear.bias is None else linear.bias - moved)
         return whole
 
     def extra_repr(self) -> str:
@@ -209,28 +215,15 @@ class FrontEnd(nn.Module):
         return flat
 
 
-def _transformed(x: Tensor, dims: Sequence[int], counts: Sequence[int | None] | None = None) -> Tensor:
-    """The longest waves of ``x`` along each of ``dims``, all by default."""
-    for d, count in zip(dims, counts or [None] * len(dims), strict=True):
-        basis = cosine_basis(x.shape[d], count, dtype=x.dtype).to(x.device)
-        x = (x.movedim(d, -1) @ basis.T).movedim(-1, d)
-    return x
+def evened_out(spread: Tensor, whiten: float) -> Tensor:
+    """Divisors for coefficients of these standard deviations, to the power ``whiten``; on average all then have size 1.
 
-
-def _wavenumbers(shape: Sequence[int], dims: Sequence[int]) -> Tensor:
-    """|k| of every coefficient; along other axes than ``dims`` it does not change."""
-    sizes = [length if d in dims else 1 for d, length in enumerate(shape)]
-    return cosine_wavenumbers(sizes).expand(*shape)
-
-
-def _rows(shape: Sequence[int], dims: Sequence[int], chosen: Tensor) -> Tensor:
-    """Coefficients as linear functions (kept, inputs) of a flattened input."""
-    unit = torch.zeros(len(chosen), math.prod(shape))
-    unit[torch.arange(len(chosen)), chosen.cpu()] = 1
-    waves = unit.reshape(-1, *shape)
-    for d in dims:
-        waves = (waves.movedim(d + 1, -1) @ cosine_basis(shape[d])).movedim(-1, d + 1)
-    return waves.flatten(1)
+    >>> evened_out(torch.tensor([8.0, 2.0, 0.0]), whiten=1)
+    tensor([6.5320, 1.6330, 0.8165])
+    """
+    divisor = torch.where(spread > _LEAST_SPREAD * spread.max(), spread, 1.0).pow(whiten)
+    size = (spread / divisor).square().mean().sqrt()
+    return divisor * torch.where(size > 0, size, 1.0)
 
 
 def _count(keep: int | float | None, tol: float | None, variance: Tensor, total: float) -> int:
@@ -243,7 +236,7 @@ def _count(keep: int | float | None, tol: float | None, variance: Tensor, total:
         lost = total - variance.double().cumsum(0)
         return min(len(variance), int((lost > tol * total).sum()) + 1)
     assert keep is not None
-    count = round(keep * len(variance)) if isinstance(keep, float) else keep
+    count = keep if isinstance(keep, int) else max(1, round(keep * len(variance))) if 0 < keep <= 1 else 0
     if not 1 <= count <= len(variance):
         raise InvalidValueError(f"keep is {keep}; use a number from 1 to {len(variance)}, or a share in (0, 1]")
     return count

@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent.operator import apply
+from tithe.resolvent.operator import apply, in_full_precision
 
 __all__ = ["GradientFilter"]
 
 _BY_MATRIX = 64  # points up to which one matrix product is cheaper than Fourier transforms
+_WIDTH = 32  # of a matrix that takes several small kernels side by side: products with a narrower one are slower
 
 
 class GradientFilter:
@@ -98,30 +99,44 @@ class GradientFilter:
         A loss scale does not matter, since the filter is linear: scaled gradients give scaled results.
         """
         gradients = [(p.grad, self._grid(p)) for p in self._parameters() if p.grad is not None]
-        alike: dict[tuple[torch.dtype, torch.device], tuple[list[Tensor], list[Tensor]]] = {}
+        alike: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, tuple[int, ...]]]] = {}
         for gradient, grid in gradients:
             if not grid:
                 continue
-            if gradient.is_sparse:
+            if gradient.layout != torch.strided:
                 raise InvalidValueError("a sparse gradient cannot be filtered; use a dense one")
-            old, new = alike.setdefault((gradient.dtype, gradient.device), ([], []))
-            old.append(gradient)
-            new.append(self._filtered(gradient, grid))
-        for old, new in alike.values():
-            _replace(old, new)
+            alike.setdefault((gradient.dtype, gradient.device), []).append((gradient, grid))
+        for (_, device), group in alike.items():
+            at_once = 1 if device.type == "cpu" else len(group)  # caches hold one gradient; launches are saved by many
+            for start in range(0, len(group), at_once):
+                self._replace(group[start : start + at_once])
+
+    def _replace(self, gradients: list[tuple[Tensor, tuple[int, ...]]]) -> None:
+        """Write what was filtered over some gradients of one dtype and device, each with the norm that it had."""
+        old = [gradient for gradient, _ in gradients]
+        # In half precision, large numbers would leave the range when they are whitened.
+        wide = [gradient if gradient.is_complex() else in_full_precision(gradient) for gradient in old]
+        new = [self._filtered(gradient, grid) for gradient, (_, grid) in zip(wide, gradients, strict=True)]
+        norms = zip(torch._foreach_norm(wide), torch._foreach_norm(new), strict=True)
+        torch._foreach_mul_(new, [torch.where(after > 0, before / after, 1) for before, after in norms])
+        torch._foreach_copy_(old, new)
 
     def _filtered(self, gradient: Tensor, grid: tuple[int, ...]) -> Tensor:
-        if math.prod(grid) <= _BY_MATRIX:
-            matrix = self._matrix(grid, gradient.dtype, gradient.device)
+        points = math.prod(grid)
+        if points <= _BY_MATRIX:
+            copies = math.gcd(gradient.numel() // points, 1 << max(1, _WIDTH // points).bit_length() - 1)
+            matrix = self._matrix(grid, copies, gradient.dtype, gradient.device)
             return (gradient.reshape(-1, matrix.shape[0]) @ matrix).reshape(gradient.shape)
         return _along(gradient.reshape(-1, *grid), self._phi, self._power).reshape(gradient.shape)
 
     def _before_step(self, _optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        closure = kwargs.get("closure", args[0] if args else None)
+        itself, *given = args  # torch passes the optimiser on as the first of them
+        closure = given[0] if given else kwargs.get("closure")
         if closure is None:
             self.filter()
             return None
-        return (self._with_filter(closure),), {}
+        others = {name: value for name, value in kwargs.items() if name != "closure"}
+        return (itself, self._with_filter(closure), *given[1:]), others
 
     def _with_filter(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """A closure makes the gradients anew, as often as the optimiser calls it."""
@@ -139,25 +154,17 @@ class GradientFilter:
     def _grid(self, parameter: Tensor) -> tuple[int, ...]:
         """The shape along which a parameter is filtered; empty for what has no order."""
         if self._grids is not None:
-            return self._grids.get(id(parameter), ())
+            return self._grids.get(parameter, ())
         return _kernel(parameter) if parameter.ndim in (4, 5) else ()
 
-    def _matrix(self, grid: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """The filter of a small grid as a symmetric matrix."""
-        key = grid, dtype, device
+    def _matrix(self, grid: tuple[int, ...], copies: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """The filter of a small grid as a symmetric matrix, or of several side by side."""
+        key = grid, copies, dtype, device
         if key not in self._matrices:
             waves = torch.eye(math.prod(grid), dtype=torch.float64).reshape(-1, *grid)
             columns = _along(waves, self._phi, self._power).flatten(1)
-            self._matrices[key] = columns.to(device=device, dtype=dtype)
+            self._matrices[key] = torch.kron(torch.eye(copies), columns).to(device=device, dtype=dtype)
         return self._matrices[key]
-
-
-def _replace(gradients: list[Tensor], filtered: list[Tensor]) -> None:
-    """Write what was filtered over the gradients, each with the norm that it had."""
-    before, after = torch._foreach_norm(gradients), torch._foreach_norm(filtered)
-    scales = [torch.where(new > 0, old / new, 1) for old, new in zip(before, after, strict=True)]
-    torch._foreach_mul_(filtered, scales)
-    torch._foreach_copy_(gradients, filtered)
 
 
 def _along(signals: Tensor, phi: float, power: float) -> Tensor:
@@ -171,40 +178,43 @@ def _kernel(weight: Tensor) -> tuple[int, ...]:
     return grid if math.prod(grid) > 1 else ()
 
 
-def _grids(model: nn.Module, layout: Mapping[str, tuple[int, ...]], force: bool) -> dict[int, tuple[int, ...]]:
-    """The grids of a model's weights, by the identity of the parameter."""
-    found: dict[int, tuple[int, ...]] = {}
+def _grids(model: nn.Module, layout: Mapping[str, tuple[int, ...]], force: bool) -> dict[Tensor, tuple[int, ...]]:
+    """The grids of a model's weights; tensors hash by identity, and one that is kept here is never another's."""
+    found: dict[Tensor, tuple[int, ...]] = {}
     hidden = _behind_another_linear(model)
     named = dict(model.named_parameters())
     for module in model.modules():
         if isinstance(module, nn.modules.conv._ConvNd):
-            found[id(module.weight)] = _kernel(module.weight)
+            rank = 2 + len(module.kernel_size)  # so many axes have the originals of a parametrized weight, too
+            found |= {p: _kernel(p) for p in module.parameters() if p.ndim == rank}
     for name, shape in layout.items():
         weight = named.get(name)
         if weight is None:
             raise InvalidValueError(f"layout names {name!r}; the model's parameters are {', '.join(named)}")
-        if weight.ndim != 2 or math.prod(shape) != weight.shape[1]:
+        if weight.ndim != 2 or len(shape) > 3 or min(shape, default=0) < 1 or math.prod(shape) != weight.shape[1]:
             raise InvalidValueError(
                 f"layout gives {name!r} inputs of shape {shape}, which is {math.prod(shape)} of them; the weight has "
-                f"shape {tuple(weight.shape)}: name the weight (outputs, inputs) of a Linear, and how its inputs lie"
+                f"shape {tuple(weight.shape)}: name the weight (outputs, inputs) of a Linear, and how its inputs lie, "
+                "(n,), (H, W) or (channels, H, W)"
             )
-        if id(weight) in hidden and not force:
+        if weight in hidden and not force:
             raise InvalidValueError(
-                f"the inputs of {name!r} are the outputs of {hidden[id(weight)]!r}: hidden units have no order, their "
+                f"the inputs of {name!r} are the outputs of {hidden[weight]!r}: hidden units have no order, their "
                 "neighbours are accidental, and filtering along them mixes what has nothing to do with each other; "
                 "leave it out, or pass force=True"
             )
-        found[id(weight)] = shape[-2:]
+        found[weight] = shape[-2:]
     return found
 
 
-def _behind_another_linear(model: nn.Module) -> dict[int, str]:
-    """Weights of Linear layers that follow another one, by identity, with the name of that one."""
-    before, found = "", {}
+def _behind_another_linear(model: nn.Module) -> dict[Tensor, str]:
+    """Weights of Linear layers that follow another one, with the name of that one."""
+    before = ""
+    found: dict[Tensor, str] = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
             if before:
-                found[id(module.weight)] = before
+                found[module.weight] = before
             before = name
         elif isinstance(module, nn.modules.conv._ConvNd):
             before = ""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tithe.errors import InvalidValueError
 from tithe.golden import PHI
 from tithe.resolvent.cosine import cosine_basis, cosine_wavenumbers
+from tithe.resolvent.frontend import evened_out
 from tithe.resolvent.operator import checked, response
 
 __all__ = ["GridFrontEnd", "PatchFrontEnd"]
@@ -36,6 +37,8 @@ class GridFrontEnd(nn.Module):
 
     def __init__(self, channels: int, shape: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
+        if not (1 <= size[0] <= shape[0] and 1 <= size[1] <= shape[1]):
+            raise InvalidValueError(f"size is {size}; use (1, 1) to {shape}, that of the images")
         for name, length, count in zip(("down", "across"), shape, size, strict=True):
             # Scaled so that a constant image keeps its brightness.
             matrix = cosine_basis(count).T @ cosine_basis(length, count) * math.sqrt(count / length)
@@ -69,7 +72,8 @@ class GridFrontEnd(nn.Module):
         return len(self.mean) * (h * height * width + h * w * width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (n, channels, H, W) as (n, channels, h, w)."""
+        """Images (n, channels, H, W) as (n, channels, h, w). ``InvalidValueError`` for images of another shape."""
+        _fits(x, (len(self.mean), self.down.shape[1], self.across.shape[1]))
         small = self.down @ x.to(self.down.dtype) @ self.across.T
         return (small - self.mean) / self.spread
 
@@ -139,9 +143,7 @@ class PatchFrontEnd(nn.Module):
         chosen = scores.argsort(descending=True, stable=True)[:keep].sort().values
         front = cls(every.kernels[chosen], stride, shape).to(X.device)
         front.mean = found.mean((0, 2, 3))[chosen]
-        spread = variance[chosen].sqrt()
-        divisor = torch.where(spread > _LEAST_SPREAD * spread.max(), spread, 1.0).pow(whiten)
-        front.divisor = divisor * (spread / divisor).square().mean().sqrt().clamp(min=_LEAST_SPREAD)
+        front.divisor = evened_out(variance[chosen].sqrt(), whiten)
         return front
 
     @property
@@ -150,7 +152,8 @@ class PatchFrontEnd(nn.Module):
         return self.kernels.numel() * math.prod(-(-length // self.stride) for length in self.shape)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (n, channels, H, W) as (n, kept, H/stride, W/stride)."""
+        """Images (n, channels, H, W) as (n, kept, H/stride, W/stride). ``InvalidValueError`` for another shape."""
+        _fits(x, (self.kernels.shape[1], *self.shape))
         kernels = self.kernels / self.divisor[:, None, None, None]
         return nn.functional.conv2d(self._padded(x.to(kernels.dtype)), kernels, -self.mean / self.divisor, self.stride)
 
@@ -180,6 +183,11 @@ class PatchFrontEnd(nn.Module):
 
     def _padded(self, x: Tensor) -> Tensor:
         return nn.functional.pad(x, self._padding(), mode="replicate")
+
+
+def _fits(x: Tensor, shape: tuple[int, ...]) -> None:
+    if x.ndim != 4 or tuple(x.shape[1:]) != shape:
+        raise InvalidValueError(f"x has shape {tuple(x.shape)}; expected (n, {', '.join(map(str, shape))})")
 
 
 def _images(X: Tensor) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.golden import PHI
 
-__all__ = ["apply", "axes", "checked", "in_full_precision", "response", "wavenumbers"]
+__all__ = ["apply", "axes", "checked", "in_full_precision", "response", "scaled", "wavenumbers"]
 
 
 def response(k: Tensor, phi: float = PHI, power: float = 1.0) -> Tensor:
@@ -124,6 +124,19 @@ def checked(x: Tensor) -> Tensor:
 def in_full_precision(x: Tensor) -> Tensor:
     """Half precision as float32, for which there are Fourier transforms on every device. O(elements)."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def scaled(x: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """``x`` over its largest magnitude along ``dims``, so that squares neither overflow nor vanish. O(elements).
+
+    The divisor counts as a constant: gradients are right for whatever does not depend on the scale.
+
+    >>> scaled(torch.tensor([[2e30, -4e30], [0.0, 0.0]]), (1,))
+    tensor([[ 0.5000, -1.0000],
+            [ 0.0000,  0.0000]])
+    """
+    largest = x.detach().abs().amax(dims, keepdim=True)
+    return x / torch.where(largest > 0, largest, 1)
 
 
 def _placed(factor: Tensor, dims: tuple[int, ...], rank: int) -> Tensor:

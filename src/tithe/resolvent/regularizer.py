@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent.operator import apply, checked, in_full_precision
+from tithe.resolvent.operator import apply, axes, checked, in_full_precision, scaled
 
 __all__ = ["Penalties", "Regularizer", "ordered_axes"]
 
@@ -55,8 +55,11 @@ class Regularizer:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The penalty of a signal: a scalar, float32 or float64, differentiable twice and more. O(n log n)."""
-        wide = in_full_precision(checked(x))
-        removed = (wide - apply(wide, ordered_axes(x) if self.dims is None else self.dims, self.phi)).square()
+        dims = axes(x, ordered_axes(checked(x)) if self.dims is None else self.dims)
+        wide = in_full_precision(x)
+        if self.form == "fraction":
+            wide = scaled(wide, tuple(range(x.ndim)))
+        removed = (wide - apply(wide, dims, self.phi)).square()
         if self.form == "energy":
             return self.strength * removed.mean()
         return self.strength * removed.sum() / wide.square().sum().clamp(min=torch.finfo(wide.dtype).tiny)
@@ -80,10 +83,11 @@ class Regularizer:
         True
         """
         penalties = Penalties()
-        hooks = [
-            module.register_forward_hook(lambda _module, _inputs, output: penalties.add(self(output)))
-            for module in _named(model, layers)
-        ]
+
+        def penalise(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+            penalties.add(self(checked(output).clone()))  # a copy, since layers behind may work in place
+
+        hooks = [module.register_forward_hook(penalise) for module in _named(model, layers)]
         try:
             yield penalties
         finally:
@@ -98,11 +102,11 @@ class Regularizer:
 
         Args:
             loss: a scalar that still has its graph.
-            parameters: those whose gradients are penalised; with ``dims=None`` the kernel axes of convolutions, the
-                inputs of a Linear.
+            parameters: those whose gradients are penalised; with ``dims=None`` the kernel axes of convolutions and the
+                inputs of a Linear, while what has one axis, as biases do, has no order.
 
         Returns:
-            The sum of penalties, a scalar; add it to the loss. Parameters without a gradient count as 0.
+            The sum of penalties, a scalar; add it to the loss. Parameters without a gradient or an order count as 0.
 
         >>> weight = torch.tensor([[1.0, -2.0]], requires_grad=True)
         >>> penalty = Regularizer(1.0).of_gradients((weight**2).sum(), [weight])
@@ -111,7 +115,8 @@ class Regularizer:
         """
         parameters = list(parameters)
         found = torch.autograd.grad(loss, parameters, create_graph=True, allow_unused=True)
-        return torch.stack([loss.new_zeros(()), *(self(g).to(loss.dtype) for g in found if g is not None)]).sum()
+        ordered = [g for g in found if g is not None and (g.ndim > 1 or self.dims is not None)]
+        return torch.stack([loss.new_zeros(()), *(self(g).to(loss.dtype) for g in ordered)]).sum()
 
 
 class Penalties:

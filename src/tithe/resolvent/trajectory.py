@@ -59,7 +59,7 @@ class TrajectoryFilter:
         self._averages = [_kept(tensor) for tensor in self._live()]
         self._hook: Any = None
         if optimizer is not None:
-            self._hook = optimizer.register_step_post_hook(lambda *_: self.update())
+            self._hook = optimizer.register_step_post_hook(self._after_step)
 
     @property
     def phi(self) -> float:
@@ -74,7 +74,7 @@ class TrajectoryFilter:
         self.steps += 1
         decay = min(1 - 1 / self.tau, self.steps / (self.steps + _WARMUP))
         for averages, live in _alike(self._averages, self._live()):
-            if averages[0].is_floating_point():
+            if averages[0].is_floating_point() or averages[0].is_complex():
                 torch._foreach_lerp_(averages, [tensor.to(averages[0].dtype) for tensor in live], 1 - decay)
             else:
                 torch._foreach_copy_(averages, live)
@@ -91,8 +91,8 @@ class TrajectoryFilter:
         live = self._live()
         before = [tensor.detach().clone() for tensor in live]
         self._inside = True
-        _copy(live, self._averages)
         try:
+            _copy(live, self._averages)
             yield self._model
         finally:
             _copy(live, before)
@@ -131,6 +131,11 @@ class TrajectoryFilter:
             raise InvalidValueError(f"the state is of another model: {sorted(wrong)} are missing, unknown or not alike")
         self.tau, self.steps = float(state["tau"]), int(state["steps"])
         _copy(self._averages, [averages[name] for name in names])
+
+    def _after_step(self, optimizer: Optimizer, *_: Any) -> None:
+        found = getattr(optimizer, "found_inf", None)  # a gradient scaler lends it to fused ones, which skip by it
+        if found is None or not found.item():
+            self.update()
 
     def _live(self) -> list[Tensor]:
         return [*self._model.parameters(), *self._model.buffers()]

@@ -1,0 +1,1 @@
+"""The hashtron estimators against strong rivals: ``python -m benchmarks.hashtron``."""

@@ -28,11 +28,18 @@ def read_cell(task: Task, rival: Rival, *, quick: bool) -> Cell:
     Where the rival is not installed, what was found elsewhere is kept.
     """
     path = path_of(task, rival, quick=quick)
-    kept: Cell = json.loads(path.read_text()) if path.is_file() else {}
-    now = kept.get("key", {}) if rival.missing() else json.loads(json.dumps(key(task, rival, quick=quick)))
-    if kept and kept["key"] == now:
+    if path.is_file() and current(task, rival, kept := json.loads(path.read_text())):
         return kept
+    now = {} if rival.missing() else key(task, rival, quick=quick)
     return {"key": now, "state": "new", "reason": "", "choices": [], "tests": []}
+
+
+def current(task: Task, rival: Rival, cell: Cell) -> bool:
+    """Whether a cell was measured with the settings and versions of now, as far as these can be told."""
+    if rival.missing():
+        return True
+    now = json.loads(json.dumps(key(task, rival, quick=cell["key"].get("quick", False))))
+    return bool(now == cell["key"])
 
 
 def finished(cell: Cell, wanted: int) -> bool:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.hashtron.cells import RESULTS, path_of
+from benchmarks.hashtron.cells import RESULTS, cells, current, path_of
 from benchmarks.hashtron.measure import Cell, described
 from benchmarks.hashtron.rivals import RIVALS, Rival
 from benchmarks.hashtron.tasks import TASKS, Task
@@ -24,14 +24,13 @@ _KIB = 1024
 
 
 def read_all(tasks: list[str], rivals: list[str], *, quick: bool) -> dict[str, dict[str, Cell]]:
-    """The cells that have a file, by task and rival."""
+    """The cells by task and rival, whatever they were measured with; no task without any."""
     out: dict[str, dict[str, Cell]] = {}
-    for task in tasks:
-        for rival in rivals:
-            path = path_of(TASKS[task], RIVALS[rival], quick=quick)
-            if path.is_file():
-                out.setdefault(task, {})[rival] = json.loads(path.read_text())
-    return out
+    for task, rival in cells(tasks, rivals):
+        path = path_of(task, rival, quick=quick)
+        nothing = {"key": {}, "state": "not run", "reason": "", "choices": [], "tests": []}
+        out.setdefault(task.name, {})[rival.name] = json.loads(path.read_text()) if path.is_file() else nothing
+    return {task: found for task, found in out.items() if any(cell["key"] for cell in found.values())}
 
 
 def print_tables(found: dict[str, dict[str, Cell]], console: Console) -> None:
@@ -40,6 +39,10 @@ def print_tables(found: dict[str, dict[str, Cell]], console: Console) -> None:
         task = TASKS[name]
         console.print(_table(task, by_rival))
         for rival, cell in by_rival.items():
+            if cell["tests"] and not current(task, RIVALS[rival], cell):
+                console.print(
+                    f"{RIVALS[rival].title}: measured with other settings or versions than these.", style="yellow"
+                )
             if cell["state"] != "finished":
                 said = f"{RIVALS[rival].title}: {cell['state']}. {cell['reason']}".rstrip()
                 console.print(escape(said), style="yellow")

@@ -172,6 +172,14 @@ def test_a_race_is_reproducible_and_does_not_depend_on_who_else_runs(tau):
     assert len({tuple(column) for column in together.T}) == 4
 
 
+def test_a_penalty_weighs_the_same_however_many_run():
+    added = penalty(replace(recipe("penalty (R1)", "mlp"), strength=3.0))
+    mine = Entry(3, 0.03)
+    alone = race([mine], penalty=added)
+    np.testing.assert_allclose(race([mine, *OTHERS], penalty=added)[:, :1], alone, atol=0.011)
+    assert np.abs(race([mine]) - alone).max() > 0.05
+
+
 def test_a_race_is_plain_training():
     """The same by a loop as one would write it."""
     data = inputs()

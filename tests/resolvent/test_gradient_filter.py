@@ -233,6 +233,15 @@ def test_kernels_are_filtered_along_their_axes(kind, shape, groups, power):
     torch.testing.assert_close(layer.weight.grad, old if kind is nn.Conv1d else expected)
 
 
+def test_many_at_once_as_on_a_gpu():
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Conv2d(3, 4, 5), nn.Conv2d(4, 4, 9)).double()
+    filtered = GradientFilter(torch.optim.SGD(model.parameters(), lr=0.1), power=-1)
+    gradients = [noise(*layer.weight.shape) for layer in model]
+    filtered._replace([(gradient, tuple(gradient.shape[2:])) for gradient in gradients])
+    for layer, gradient in zip(model, gradients, strict=True):
+        torch.testing.assert_close(gradient, by_hand(noise(*layer.weight.shape), power=-1.0))
+
+
 def test_depthwise():
     layer = nn.Conv2d(4, 4, 3, groups=4).double()
     layer.weight.grad = noise(4, 1, 3, 3)

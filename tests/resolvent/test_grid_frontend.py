@@ -114,6 +114,14 @@ def test_patch_coefficients_are_ranked_by_response_times_variance(digits):
     )
 
 
+def test_each_channel_is_ranked_by_its_own_waves(digits):
+    X = torch.cat([digits, 0.5 * digits.flip(2), digits**2], 1)
+    every = PatchFrontEnd.fit(X, keep=48, whiten=0)
+    k = cosine_wavenumbers((4, 4)).flatten()
+    chosen = (every(X).var((0, 2, 3)) / (1 + 5 * k.repeat(3) ** 2)).topk(12).indices.sort().values
+    torch.testing.assert_close(PatchFrontEnd.fit(X, keep=12, phi=5).kernels, every.kernels[chosen])
+
+
 def test_patch_outputs_are_centred_and_evened_out(digits):
     for whiten, same in ((1.0, True), (0.0, False)):
         out = PatchFrontEnd.fit(digits, keep=6, whiten=whiten)(digits)

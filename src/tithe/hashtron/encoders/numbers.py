@@ -33,7 +33,10 @@ class Numbers:
 
     @classmethod
     def fit(cls, values: Values, weight: NDArray[np.floating], most: int) -> Numbers:
-        """Levels at quantiles of the weight, at most ``most``; between all values where they are so few."""
+        """Levels at quantiles of the weight, at most ``most``; between all values where they are so few.
+
+        Where one value is so frequent that quantiles coincide, the others are spread over the values that occur.
+        """
         there = values.numbers()[~values.absent]
         distinct = np.unique(there)
         below = distinct[:-1]
@@ -42,7 +45,10 @@ class Numbers:
             total = np.cumsum(weight[~values.absent][order], dtype=np.float64)
             shares = np.arange(1, most + 1) / (most + 1) * max(total[-1] - 1, 0)
             quantiles = there[order][np.minimum(np.searchsorted(total, shares, side="right"), len(there) - 1)]
-            below = np.unique(quantiles[quantiles < distinct[-1]])
+            at_quantiles = np.unique(quantiles[quantiles < distinct[-1]])
+            left = most - len(at_quantiles)
+            spread = np.arange(1, left + 1) * len(below) // (left + 1)
+            below = np.union1d(at_quantiles, below[spread])
         above = distinct[np.searchsorted(distinct, below, side="right")] if len(below) else below
         return cls(tuple(_between(below, above).tolist()), bool(values.absent.any()))
 

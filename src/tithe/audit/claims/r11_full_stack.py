@@ -54,7 +54,7 @@ CLAIM = Claim(
     ),
     claimed="40–70% cumulative",
     baseline="the same network on all pixels, with a cosine whose horizon is tuned",
-    budget=45.0,
+    budget=30.0,
     measure=_measure,
     judge=judge,
 )

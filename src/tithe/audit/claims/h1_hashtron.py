@@ -71,7 +71,7 @@ CLAIM = Claim(
     ),
     claimed="trains, predicts, saves, loads",
     baseline="guessing; logistic regression and a random forest on the same images",
-    budget=60.0,
+    budget=45.0,
     measure=_measure,
     judge=judge,
 )

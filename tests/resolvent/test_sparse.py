@@ -93,7 +93,7 @@ def test_thresholds_keep_the_share(keep: float, by: set, seed: int) -> None:
     least = threshold(values.flatten().sort().values, keep)
     kept = ~(x.abs() < floors(weights, least, list(by)))
     share = float(kept.float().mean())
-    assert share >= keep - 1e-9
+    assert share >= keep - 1e-6
     if "magnitude" in by:
         assert share <= keep + 2 / x.numel()
     else:

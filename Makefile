@@ -27,7 +27,7 @@ test-gpu: $(VENV)/.ready-dev ## tests that need a CUDA device
 	$(BIN)/python -m pytest -m gpu
 
 bench: $(VENV)/.ready-dev ## side-by-side measurements against peers; hours: each resumes where it was
-	-$(PIP) -r benchmarks/peers.txt
+	@for peer in $$(sed 's/#.*//' benchmarks/peers.txt); do $(PIP) "$$peer" || echo "$$peer does not install here"; done
 	$(BIN)/python -m benchmarks.product
 	$(BIN)/python -m benchmarks.hashtron
 	$(BIN)/python -m benchmarks.training

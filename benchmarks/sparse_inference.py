@@ -10,8 +10,7 @@ import argparse
 import copy
 import json
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import tithe
 from tithe import machine
 from tithe.files import write_atomically
 from tithe.meter import Comparison, paired
+from tithe.parallel import threads
 from tithe.resolvent.sparse import pruned, sparsify
 from tithe.resolvent.sparse.importance import column_weights, scores, threshold
 
@@ -106,10 +106,10 @@ def by_importance(model: nn.Sequential, data: Task, keep: float, by: tuple[str, 
     shown, x = data.train_x[:_CALIBRATION], data.test_x
     for index, layer in enumerate(model):
         if isinstance(layer, nn.Linear) and index:
-            weights = column_weights(layer.weight, by)  # type: ignore[arg-type]
+            weights = column_weights(layer.weight, by)
 
             def important(x: Tensor, weights: Tensor = weights) -> Tensor:
-                return torch.rand(x.shape, generator=draw) if "random" in by else scores(x, weights, by)  # type: ignore[arg-type]
+                return torch.rand(x.shape, generator=draw) if "random" in by else scores(x, weights, by)
 
             least = threshold(important(shown).flatten().sort().values, keep)
             shown, x = (t.masked_fill(important(t) < least, 0) for t in (shown, x))
@@ -117,22 +117,11 @@ def by_importance(model: nn.Sequential, data: Task, keep: float, by: tuple[str, 
     return float((x.argmax(1) == data.test_y).float().mean())
 
 
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch with a number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def timings(model: nn.Sequential, data: Task) -> list[dict[str, Any]]:
     """Test accuracy, and time over that of the plain model for one to eight images, of each way to be faster."""
     ways: dict[str, Callable[[], nn.Module]] = {"int8": lambda: quantised(model)}
     for keep in (1.0, 0.3, 0.2, 0.1, 0.05):
-        ways[f"keep={keep}"] = lambda keep=keep: _sparse(model, data, keep)  # type: ignore[misc]
+        ways[f"keep={keep}"] = lambda keep=keep: _sparse(model, data, keep)
     found = [{"way": "plain", "accuracy": accuracy(model, data), "ratios": {}}]
     for name, make in ways.items():
         other = make()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -26,6 +25,7 @@ from benchmarks.bars.bar import Reading, bar
 from tithe.hashtron import HashtronClassifier, Network, load
 from tithe.hashtron.topology import TOPOLOGIES
 from tithe.hashtron.votes import tally
+from tithe.parallel import threads
 
 _VECTORS = Path(__file__).parents[2] / "tests" / "hashtron" / "vectors"
 _SEEDS = range(3)
@@ -84,12 +84,8 @@ def tables() -> Iterator[Reading]:
 @bar("hashtron-speed")
 def speed() -> Iterator[Reading]:
     """One core: images a second, the squareroot network, one neuron's tally."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         yield from _speed()
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _speed() -> Iterator[Reading]:

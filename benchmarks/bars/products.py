@@ -6,7 +6,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -16,6 +15,7 @@ import tithe
 from benchmarks.bars.bar import Reading, bar
 from tithe import machine
 from tithe.meter import paired
+from tithe.parallel import threads
 from tithe.product.certificate import norm_bounds
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "product"))
@@ -84,7 +84,7 @@ def speed() -> Iterator[Reading]:
     ]  # fmt: skip
     for family, n, tol, most, needs_vnni in cells:
         A, B = FAMILIES[family](n, torch.Generator().manual_seed(1))
-        with _threads(1):
+        with threads(1):
             _, receipt = tithe.matmul(A, B, tol=tol)
             found = paired(lambda A=A, B=B, tol=tol: tithe.matmul(A, B, tol=tol), lambda A=A, B=B: A @ B, _PAIRS)
         figure = f"{found.ratio:.1%} [{found.low:.1%}, {found.high:.1%}] by {receipt.method}"
@@ -99,7 +99,7 @@ def overhead() -> Iterator[Reading]:
     worst = 0.0
     for n in (8, 64, 128, 256, 320):
         A, B = FAMILIES["uniform"](n, torch.Generator().manual_seed(1))
-        with _threads(1):
+        with threads(1):
             worst = max(worst, _added(lambda A=A, B=B: tithe.matmul(A, B, tol=0.01), lambda A=A, B=B: A @ B))
     yield Reading("n = 8…320, one thread, the largest", f"{worst * 1e6:.1f} µs", "≤ 30 µs", worst <= 30e-6)
 
@@ -117,13 +117,3 @@ def _added(ours: Callable[[], object], plain: Callable[[], object], repeats: int
         plain()
         differences.append(between - start - (time.perf_counter() - between))
     return statistics.median(differences)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

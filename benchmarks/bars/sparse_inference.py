@@ -6,7 +6,8 @@ import copy
 from collections.abc import Iterator
 
 from benchmarks.bars.bar import Reading, bar
-from benchmarks.sparse_inference import accuracy, compare, quantised, task, threads, train
+from benchmarks.sparse_inference import accuracy, compare, quantised, task, train
+from tithe.parallel import threads
 from tithe.resolvent.sparse import pruned, sparsify
 
 _KEEP = 0.2

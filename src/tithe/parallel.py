@@ -11,13 +11,14 @@ import ctypes
 import functools
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-__all__ = ["run_parts", "run_parts_beside_torch"]
+__all__ = ["run_parts", "run_parts_beside_torch", "threads"]
 
 _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
@@ -57,6 +58,22 @@ def run_parts_beside_torch(part: Callable[[int], None], count: int) -> None:
     work = _Work(part, count)
     parallel(_Region(work), None, threads, 0)
     work.finish()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """``torch.get_num_threads()`` is ``count`` inside the ``with`` block, for torch and for ``run_parts``.
+
+    >>> with threads(1):
+    ...     torch.get_num_threads()
+    1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Work:

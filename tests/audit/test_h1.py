@@ -33,6 +33,12 @@ def test_fails_where_the_interval_reaches_the_prior():
     assert judge(evidence(low=0.49)).verdict == "fails"
 
 
+def test_without_baselines_no_sentence_is_left_hanging():
+    found = evidence()
+    alone = Evidence(found.tables | {"models": Table("", found.rows("models")[:1])}, facts=found.facts)
+    assert "beside it" not in judge(alone).reason
+
+
 def test_without_figures_nothing_is_said():
     assert judge(Evidence()).verdict == "unmeasured"
 

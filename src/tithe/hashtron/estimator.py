@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from copy import copy
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -28,6 +28,7 @@ from tithe.hashtron.saving import packed_tables, plain_params, read_model, unpac
 from tithe.hashtron.tuples.as_network import addresses, as_network
 from tithe.hashtron.tuples.tables import Tables
 from tithe.meter import Meter
+from tithe.parallel import threads
 from tithe.receipt import Cost, Receipt
 
 __all__ = ["TupleTableEstimator"]
@@ -35,7 +36,7 @@ __all__ = ["TupleTableEstimator"]
 _FEW = 30  # samples of a first batch by which little can be fixed for good
 
 
-class TupleTableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class TupleTableEstimator(ABC, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """The common part of ``HashtronClassifier`` and ``HashtronRegressor``, which give targets as numbers from 0 on."""
 
     missing: str
@@ -135,11 +136,13 @@ class TupleTableEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn 
         tags.input_tags.three_d_array = True
         return tags
 
+    @abstractmethod
     def _targets_to_dict(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What a file holds of the targets."""
 
+    @abstractmethod
     def _targets_from_dict(self, data: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Take it over."""
 
     def _options(self) -> Options:
         return checked(self.get_params(deep=False))
@@ -207,15 +210,8 @@ def _generator(random_state: Any, more: int = 0) -> np.random.Generator:
     return np.random.default_rng([check_random_state(random_state).randint(2**31 - 1), more])
 
 
-@contextmanager
-def _threads(n_jobs: int | None) -> Iterator[None]:
-    """Within the block, ``n_jobs`` threads: torch's number, which all of Tithe goes by."""
+def _threads(n_jobs: int | None) -> AbstractContextManager[None]:
+    """Within the block, ``n_jobs`` threads; below 0, all cores but for −1 − ``n_jobs`` of them."""
     if n_jobs is None:
-        yield
-        return
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return nullcontext()
+    return threads(n_jobs if n_jobs > 0 else max(1, (os.cpu_count() or 1) + 1 + n_jobs))

@@ -52,7 +52,7 @@ def train(split: Split, seed: int, epochs: int) -> Network:
                 x = layer(x).relu()
             loss = nn.functional.cross_entropy(layers[-1](x), split.train_y[part])
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
     return [(layer.weight.detach(), layer.bias.detach()) for layer in layers]

@@ -66,8 +66,8 @@ def measure(run: Run, names: Sequence[str]) -> Evidence:
     if run.mode == "quick":
         notes.append(
             "Rates are those that benchmarks/training.py chose on held-out training images; a cosine's horizon is, for "
-            f"each seed, the shortest of {', '.join(map(str, plan.horizons))} steps that arrives; accuracy is read from "
-            f"{_TEST_IMAGES:,} test images every {plan.every} steps."
+            f"each seed, the shortest of {', '.join(map(str, plan.horizons))} steps that arrives; accuracy is "
+            f"read from {_TEST_IMAGES:,} test images every {plan.every} steps."
         )
     return Evidence({"races": Table(race, rows, columns)}, [_plot(rows)], {"race": race}, notes)
 

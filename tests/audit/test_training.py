@@ -150,7 +150,7 @@ def test_stacked_adam_is_adamw_network_by_network(make):
 
 def inputs():
     x, y = noise(300, 6), noise(300, 6) @ noise(6, 3, seed=1)
-    return Inputs(x[:200], y[:200].argmax(1), x[200:], y[200:].argmax(1))
+    return Inputs(x[:200], y[:200].argmax(1), x[200:], y[200:].argmax(1), x[:200, 0])
 
 
 def race(entries, **options):

@@ -31,11 +31,11 @@ _TEST_IMAGES = 2_500
 _CHOSEN = {
     "constant rate": Tuned(0.002),
     "cosine": Tuned(0.004, 300),
-    "penalty (R1)": Tuned(0.002),
+    "penalty (R1)": Tuned(0.001),
     "damped gradients (R2)": Tuned(0.001),
     "whitened gradients": Tuned(0.002),
     "averaged": Tuned(0.002),
-    "front end": Tuned(0.004),
+    "front end": Tuned(0.002),
     "PCA front end, averaged": Tuned(0.008),
     "full stack": Tuned(0.008),
 }

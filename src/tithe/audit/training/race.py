@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tithe.audit.training.batches import BATCH, Choice, batches
 from tithe.audit.training.stacks import StackedAdam
 from tithe.resolvent import TrajectoryFilter
 
 __all__ = ["Curve", "Entry", "Inputs", "run"]
-
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,14 @@ class Inputs:
         train_y: (n,) int64.
         test_x: what accuracy is read from, (m, ...).
         test_y: (m,).
+        coherences: of the training samples as images, (n,), on the CPU.
     """
 
     train_x: Tensor
     train_y: Tensor
     test_x: Tensor
     test_y: Tensor
+    coherences: Tensor
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def run(
     *,
     every: int = 10,
     tau: float = 0.0,
+    choice: Choice = "shuffled",
     on_gradients: Callable[[nn.Module], None] | None = None,
     penalty: Callable[[nn.Module, Tensor], Tensor] | None = None,
     at_once: int = 1000,
@@ -91,6 +93,7 @@ def run(
         steps: to train for.
         every: steps between readings.
         tau: time constant of the ``TrajectoryFilter`` whose weights are read; 0 reads the weights as they are.
+        choice: of the samples, see ``batches``.
         on_gradients: called before each step, to change gradients.
         penalty: added to the loss, from the stack and a batch of inputs.
         at_once: test samples read at once.
@@ -106,12 +109,14 @@ def run(
     )
     optimizer = StackedAdam(stack, rates, decay)
     averages = TrajectoryFilter(stack, tau, optimizer=optimizer) if tau else None
-    order = _order([entry.seed for entry in entries], len(inputs.train_x), steps).to(device)
+    following, losses = batches(choice, [entry.seed for entry in entries], inputs.coherences, steps), None
     readings = []
     for step in range(steps):
-        rows = order[:, step * _BATCH : (step + 1) * _BATCH]
+        rows, weights = following(losses)
+        rows = rows.to(device)
         x, y = inputs.train_x[rows], inputs.train_y[rows]
-        loss = nn.functional.cross_entropy(stack(x).flatten(0, 1), y.flatten(), reduction="sum") / _BATCH
+        each = nn.functional.cross_entropy(stack(x).flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+        loss, losses = (each if weights is None else each * weights.to(device)).sum() / BATCH, each.detach()
         if penalty is not None:
             loss = loss + penalty(stack, x)
         optimizer.zero_grad()
@@ -135,14 +140,3 @@ def _accuracy(stack: nn.Module, inputs: Inputs, at_once: int) -> Tensor:
     parts = [slice(start, start + at_once) for start in range(0, len(inputs.test_y), at_once)]
     right = [(stack(inputs.test_x[part]).argmax(-1) == inputs.test_y[part]).sum(1) for part in parts]
     return torch.stack(right).sum(0) / len(inputs.test_y)
-
-
-def _order(seeds: Sequence[int], samples: int, steps: int) -> Tensor:
-    """Rows in the order in which each network sees them, (networks, steps · 64): epoch after epoch, by seed alone."""
-    whole = samples // _BATCH * _BATCH
-    epochs = math.ceil(steps * _BATCH / whole)
-    orders = {}
-    for seed in set(seeds):
-        generator = torch.Generator().manual_seed(seed)
-        orders[seed] = torch.cat([torch.randperm(samples, generator=generator)[:whole] for _ in range(epochs)])
-    return torch.stack([orders[seed] for seed in seeds])

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tithe.audit.training.batches import Choice
 from tithe.audit.training.race import Inputs
 from tithe.audit.training.stacks import StackedCNN, StackedMLP
 from tithe.errors import InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent import FrontEnd, PatchFrontEnd, Regularizer, apply
+from tithe.resolvent import FrontEnd, PatchFrontEnd, Regularizer, apply, dataset_coherences
 
 __all__ = ["RECIPES", "Field", "Net", "Recipe", "field", "gradient_change", "penalty", "recipe"]
 
@@ -42,6 +43,7 @@ class Recipe:
         phi: of that resolvent.
         strength: of the resolvent penalty on what the first layer puts out; 0 for none.
         decays: weight decays to choose from.
+        choice: of the samples, see ``batches``.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Recipe:
     phi: float = PHI
     strength: float = 0.0
     decays: tuple[float, ...] = (0.0,)
+    choice: Choice = "shuffled"
 
 
 _TAU = 100.0  # steps; the default of TrajectoryFilter
@@ -73,6 +76,10 @@ RECIPES = (
     Recipe("whitened, averaged, φ = 0.3", tau=_TAU, power=-1.0, phi=0.3),
     Recipe("whitened, averaged", tau=_TAU, power=-1.0),
     Recipe("whitened, averaged, φ = 10", tau=_TAU, power=-1.0, phi=10.0),
+    Recipe("random skipping (R4)", choice="skipping"),
+    Recipe("selective (R4)", choice="selective"),
+    Recipe("batches of alike coherence (R4)", choice="alike"),
+    Recipe("batches of mixed coherence (R4)", choice="mixed"),
     Recipe("front end", nets=("mlp",), front="dct"),
     Recipe("front end", nets=("cnn",), front="patches"),
     Recipe("front end, averaged", nets=("cnn",), front="patches", tau=_TAU),
@@ -159,7 +166,10 @@ def field(
 
     one_network = make([0])
     costs = (one_network.multiply_adds + front, one_network.training_multiply_adds + front)
-    inputs = Inputs(*(x.to(device) for x in (seen[0], train_y, seen[1], test_y)))
+    ordered = one.choice in ("alike", "mixed")
+    coherences = dataset_coherences(images, dims=(0, 1)) if ordered else torch.zeros(len(images))
+    train_x, test_x, labels, test_labels = (x.to(device) for x in (*seen, train_y, test_y))
+    inputs = Inputs(train_x, labels, test_x, test_labels, coherences)
     return Field(inputs, make, *costs, (images.shape[1], images.shape[2]))
 
 

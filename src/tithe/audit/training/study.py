@@ -30,6 +30,7 @@ class Plan:
         rates: to choose from.
         horizons: of a cosine, to choose from, ascending.
         every: steps between readings.
+        samples: training images at most; with few, one sees them many times, and can leave some out.
     """
 
     net: Net
@@ -38,6 +39,7 @@ class Plan:
     rates: tuple[float, ...]
     horizons: tuple[int, ...]
     every: int = 10
+    samples: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def tune(one: Recipe, plan: Plan, data: Labelled, seeds: Sequence[int], device: 
         seeds: of the networks.
         device: of torch.
     """
-    train, held_out = split(data)
+    train, held_out = split(data, plan.samples)
     place = field(one, plan.net, train, held_out, device)
     horizons = plan.horizons if one.cosine else (0,)
     choices = [Tuned(rate, h, decay) for rate in plan.rates for h in horizons for decay in one.decays]
@@ -110,7 +112,7 @@ def compete(one: Recipe, plan: Plan, tuned: Tuned, data: Labelled, seeds: Sequen
         seeds: other ones than those of ``tune``.
         device: of torch.
     """
-    train, _ = split(data)
+    train, _ = split(data, plan.samples)
     place = field(one, plan.net, train, (data.test_x, data.test_y), device)
     horizons = [h for h in plan.horizons if h >= tuned.horizon] if one.cosine else [0]
     entries = [Entry(seed, tuned.rate, h, tuned.decay) for h in horizons for seed in seeds]
@@ -122,16 +124,18 @@ def compete(one: Recipe, plan: Plan, tuned: Tuned, data: Labelled, seeds: Sequen
     return Result(one.name, tuned, taken, taken * 64 * place.training_multiply_adds, last, place.multiply_adds)
 
 
-def split(data: Labelled) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]:
-    """The training images without 5,000 (or a fifth, if that is less), and those."""
+def split(
+    data: Labelled, samples: int | None = None
+) -> tuple[tuple[NDArray[Any], NDArray[Any]], tuple[NDArray[Any], NDArray[Any]]]:
+    """The training images without 5,000 (or a fifth, if that is less), at most so many, and those left out."""
     order = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(_SPLIT_SEED)).numpy()
     count = min(_HELD_OUT, len(order) // 5)
-    held_out, kept = order[:count], order[count:]
+    held_out, kept = order[:count], order[count:][:samples]
     return (data.train_x[kept], data.train_y[kept]), (data.train_x[held_out], data.train_y[held_out])
 
 
 def _run(one: Recipe, plan: Plan, place: Field, entries: Sequence[Entry], steps: int) -> Curve:
     return run(
-        place.inputs, place.make, entries, steps, every=plan.every, tau=one.tau,
+        place.inputs, place.make, entries, steps, every=plan.every, tau=one.tau, choice=one.choice,
         on_gradients=gradient_change(one, plan.net, place.grid), penalty=penalty(one),
     )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -65,13 +67,16 @@ class GradientFilter:
         if model is None and layout:
             raise InvalidValueError("layout names weights, so the filter needs the model, too: pass model=")
         self._matrices: dict[tuple[Any, ...], Tensor] = {}
+        self._launches: dict[tuple[Any, ...], Any] = {}
+        self._given: list[Tensor] = []
+        self._found: list[tuple[Tensor, tuple[int, ...]]] = []
         apply(torch.zeros(2), 0, phi, power)  # says at once what is wrong with phi or power
         self._hook: Any = optimizer.register_step_pre_hook(self._before_step)
 
     def __repr__(self) -> str:
         count = sum(len(group["params"]) for group in self._optimizer.param_groups)
-        filtered = sum(1 for p in self._parameters() if self._grid(p))
-        return f"GradientFilter(power={self._power:g}, phi={self._phi:.6f}, filtered={filtered} of {count} parameters)"
+        filtered = f"{len(self._ordered())} of {count} parameters"
+        return f"GradientFilter(power={self._power:g}, phi={self._phi:.6f}, filtered={filtered})"
 
     def remove(self) -> None:
         """Leave the optimiser as it was. ``InvalidStateError`` the second time."""
@@ -91,6 +96,7 @@ class GradientFilter:
             raise InvalidValueError(f"the state has the layout {layout}, this filter {self._layout}; make it alike")
         self._power, self._phi = float(state["power"]), float(state["phi"])
         self._matrices.clear()
+        self._launches.clear()
 
     @torch.no_grad()
     def filter(self) -> None:
@@ -98,25 +104,37 @@ class GradientFilter:
 
         A loss scale does not matter, since the filter is linear: scaled gradients give scaled results.
         """
-        gradients = [(p.grad, self._grid(p)) for p in self._parameters() if p.grad is not None]
-        alike: dict[tuple[torch.dtype, torch.device], list[tuple[Tensor, tuple[int, ...]]]] = {}
-        for gradient, grid in gradients:
-            if not grid:
+        alike: dict[tuple[tuple[int, ...], torch.dtype, torch.device], list[Tensor]] = {}
+        for p, grid in self._ordered():
+            if (gradient := p.grad) is None:
                 continue
             if gradient.layout != torch.strided:
                 raise InvalidValueError("a sparse gradient cannot be filtered; use a dense one")
-            alike.setdefault((gradient.dtype, gradient.device), []).append((gradient, grid))
-        for (_, device), group in alike.items():
-            at_once = 1 if device.type == "cpu" else len(group)  # caches hold one gradient; launches are saved by many
-            for start in range(0, len(group), at_once):
-                self._replace(group[start : start + at_once])
+            alike.setdefault((grid, gradient.dtype, gradient.device), []).append(gradient)
+        for (grid, _, device), group in alike.items():
+            if device.type == "cuda":
+                self._replace(self._launched(group, grid), grid)
+            else:  # one by one, as caches hold them
+                for gradient in group:
+                    self._replace([gradient], grid)
 
-    def _replace(self, gradients: list[tuple[Tensor, tuple[int, ...]]]) -> None:
+    def _launched(self, gradients: list[Tensor], grid: tuple[int, ...]) -> list[Tensor]:
+        """Filter on a GPU, with two launches for all, what can be; the others are left to the caller."""
+        kernels, kind = _triton(), (grid, gradients[0].dtype, gradients[0].device)
+        if math.prod(grid) > _BY_MATRIX or kernels is None:
+            return gradients
+        if kind not in self._launches or not self._launches[kind].suits(gradients):
+            self._launches[kind] = kernels.Filtering(gradients, self._matrix(grid, 1, torch.float32, kind[2]))
+        others: list[Tensor] = self._launches[kind](gradients)
+        return others
+
+    def _replace(self, old: list[Tensor], grid: tuple[int, ...]) -> None:
         """Write what was filtered over some gradients of one dtype and device, each with the norm that it had."""
-        old = [gradient for gradient, _ in gradients]
+        if not old:
+            return
         # In half precision, large numbers would leave the range when they are whitened.
         wide = [gradient if gradient.is_complex() else in_full_precision(gradient) for gradient in old]
-        new = [self._filtered(gradient, grid) for gradient, (_, grid) in zip(wide, gradients, strict=True)]
+        new = [self._filtered(gradient, grid) for gradient in wide]
         norms = zip(torch._foreach_norm(wide), torch._foreach_norm(new), strict=True)
         torch._foreach_mul_(new, [torch.where(after > 0, before / after, 1) for before, after in norms])
         torch._foreach_copy_(old, new)
@@ -151,6 +169,13 @@ class GradientFilter:
     def _parameters(self) -> list[Tensor]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
+    def _ordered(self) -> list[tuple[Tensor, tuple[int, ...]]]:
+        """The parameters that are filtered, and along what; found anew where the optimiser has other ones."""
+        given = self._parameters()
+        if list(map(id, given)) != list(map(id, self._given)):
+            self._given, self._found = given, [(p, grid) for p in given if (grid := self._grid(p))]
+        return self._found
+
     def _grid(self, parameter: Tensor) -> tuple[int, ...]:
         """The shape along which a parameter is filtered; empty for what has no order."""
         if self._grids is not None:
@@ -165,6 +190,15 @@ class GradientFilter:
             columns = _along(waves, self._phi, self._power).flatten(1)
             self._matrices[key] = torch.kron(torch.eye(copies), columns).to(device=device, dtype=dtype)
         return self._matrices[key]
+
+
+@functools.cache
+def _triton() -> Any:
+    """The Triton kernels, or nothing where Triton is not installed."""
+    try:
+        return importlib.import_module("tithe.resolvent.triton_gradients")
+    except ImportError:
+        return None
 
 
 def _along(signals: Tensor, phi: float, power: float) -> Tensor:

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
 from tithe.resolvent.batching import CoherenceBatchSampler, dataset_coherences, place
-from tithe.resolvent.coherence import coherence
+from tithe.resolvent.measures import coherence
 
 FEW = settings(max_examples=60, deadline=None, derandomize=True)
 ORDERS = ("alike", "mixed", "ascending", "descending", "random")

@@ -7,11 +7,11 @@ tensor(1.)
 """
 
 from tithe.resolvent.batching import CoherenceBatchSampler, dataset_coherences
-from tithe.resolvent.coherence import coherence, fractal_dimension, white_noise_coherence
 from tithe.resolvent.frontend import FrontEnd
 from tithe.resolvent.golden_layout import GoldenLinear, csr_bytes
 from tithe.resolvent.gradient_filter import GradientFilter
 from tithe.resolvent.grid_frontend import GridFrontEnd, PatchFrontEnd
+from tithe.resolvent.measures import coherence, fractal_dimension, white_noise_coherence
 from tithe.resolvent.monitor import Monitor
 from tithe.resolvent.operator import apply, response, wavenumbers
 from tithe.resolvent.regularizer import Penalties, Regularizer

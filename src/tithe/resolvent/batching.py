@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
-from tithe.resolvent.coherence import coherence
+from tithe.resolvent.measures import coherence
 
 __all__ = ["CoherenceBatchSampler", "Order", "dataset_coherences", "place"]
 

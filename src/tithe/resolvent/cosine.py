@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 
-__all__ = ["cosine_basis", "cosine_rows", "cosine_transform", "cosine_wavenumbers"]
+__all__ = ["along", "cosine_basis", "cosine_rows", "cosine_transform", "cosine_wavenumbers"]
 
 
 def cosine_basis(length: int, count: int | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -43,9 +43,14 @@ def cosine_transform(x: Tensor, dims: Sequence[int], counts: Sequence[int | None
     >>> cosine_transform(torch.ones(4, 4), (0, 1), (1, 2))
     tensor([[4., 0.]])
     """
-    for d, count in zip(dims, counts or [None] * len(dims), strict=True):
-        basis = cosine_basis(x.shape[d], count, dtype=x.dtype).to(x.device)
-        x = (x.movedim(d, -1) @ basis.T).movedim(-1, d)
+    counts = counts or [None] * len(dims)
+    return along(x, dims, [cosine_basis(x.shape[d], c, dtype=x.dtype) for d, c in zip(dims, counts, strict=True)])
+
+
+def along(x: Tensor, dims: Sequence[int], matrices: Sequence[Tensor]) -> Tensor:
+    """``x`` times one matrix (new length, length) along each of ``dims``. O(elements · new lengths)."""
+    for d, matrix in zip(dims, matrices, strict=True):
+        x = (x.movedim(d, -1) @ matrix.T.to(x.device)).movedim(-1, d)
     return x
 
 

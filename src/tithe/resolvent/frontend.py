@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.golden import PHI
-from tithe.resolvent.cosine import cosine_rows, cosine_transform, cosine_wavenumbers
+from tithe.resolvent.cosine import along, cosine_basis, cosine_rows, cosine_transform, cosine_wavenumbers
 from tithe.resolvent.operator import axes, checked, response
 
 __all__ = ["FrontEnd", "evened_out"]
@@ -46,6 +46,7 @@ class FrontEnd(nn.Module):
     mean: Tensor
     divisor: Tensor
     carried: Tensor
+    places: Tensor
 
     def __init__(self, basis: Basis, shape: Sequence[int], dims: Sequence[int], chosen: Tensor, rows: Tensor) -> None:
         super().__init__()
@@ -55,6 +56,8 @@ class FrontEnd(nn.Module):
         self.register_buffer("mean", torch.zeros(len(rows)))
         self.register_buffer("divisor", torch.ones(len(rows)))
         self.register_buffer("carried", torch.zeros(()))  # what ``share`` gives; a buffer, so that files keep it
+        self._prepare()
+        self.register_load_state_dict_post_hook(_loaded)  # type: ignore[no-untyped-call]
 
     @classmethod
     def fit(
@@ -131,7 +134,7 @@ class FrontEnd(nn.Module):
         if self.basis == "pca":
             return self.rows.numel()
         left, cost = list(self.shape), 0
-        for d, count in zip(self.dims, self._block(), strict=True):
+        for d, count in zip(self.dims, self._lengths, strict=True):
             cost += count * math.prod(left)
             left[d] = count
         return cost
@@ -144,7 +147,8 @@ class FrontEnd(nn.Module):
         if self.basis == "pca":
             raw = x.flatten(1) @ self.rows.T
         else:
-            raw = cosine_transform(x, [d + 1 for d in self.dims], self._block()).flatten(1)[:, self._places()]
+            block = along(x, [d + 1 for d in self.dims], [self.get_buffer(f"waves{d}") for d in self.dims])
+            raw = block.flatten(1)[:, self.places]
         return (raw - self.mean) / self.divisor
 
     def retarget(self, linear: nn.Linear) -> nn.Linear:
@@ -198,21 +202,26 @@ class FrontEnd(nn.Module):
         if given != wanted:
             raise InvalidValueError(f"the layer has {given} inputs, this front end wants one with {wanted}")
 
-    def _block(self) -> tuple[int, ...]:
-        """Lengths of the smallest block of long waves, along ``dims``, that holds what is kept."""
-        places = torch.unravel_index(self.chosen, self.shape)
-        return tuple(int(places[d].max()) + 1 for d in self.dims)
-
-    def _places(self) -> Tensor:
-        """Where the kept coefficients lie in the flattened block."""
-        places = torch.unravel_index(self.chosen, self.shape)
+    def _prepare(self) -> None:
+        """Lay out what ``chosen`` implies: the smallest block of long waves that holds it, and where it lies there."""
+        if self.basis == "pca":
+            return
+        chosen = torch.unravel_index(self.chosen, self.shape)
+        self._lengths = tuple(int(chosen[d].max()) + 1 for d in self.dims)
         lengths = list(self.shape)
-        for d, count in zip(self.dims, self._block(), strict=True):
+        for d, count in zip(self.dims, self._lengths, strict=True):
             lengths[d] = count
-        flat = torch.zeros_like(self.chosen)
-        for place, length in zip(places, lengths, strict=True):
-            flat = flat * length + place
-        return flat
+            waves = cosine_basis(self.shape[d], count).to(self.rows)
+            self.register_buffer(f"waves{d}", waves, persistent=False)
+        places = torch.zeros_like(self.chosen)
+        for place, length in zip(chosen, lengths, strict=True):
+            places = places * length + place
+        self.register_buffer("places", places, persistent=False)
+
+
+def _loaded(front: FrontEnd, _keys: object) -> None:
+    """A module's function, so that front ends can be pickled."""
+    front._prepare()
 
 
 def evened_out(spread: Tensor, whiten: float) -> Tensor:

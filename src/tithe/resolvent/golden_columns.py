@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, TypeVar
+import importlib
+from typing import Any
 
-import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -22,13 +21,6 @@ _HIGH, _LOW = _STEP >> 32, _STEP & 0xFFFFFFFF
 _HALF = 0xFFFFFFFF
 _LARGEST = 1 << 31  # up to which no product of the arithmetic in halves leaves 63 bits
 _ROWS_OF_A_PART = 64  # fewer are done before another thread has begun
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-def _jit(function: _Function) -> _Function:
-    compiled: _Function = numba.njit(nogil=True, cache=True)(function)
-    return compiled
 
 
 def golden_columns(n: int, k: int, starts: Tensor) -> Tensor:
@@ -102,7 +94,7 @@ def row_products(values: Tensor, x: Tensor, starts: Tensor) -> Tensor | None:
         return None
     result = values.new_empty(len(values), len(x))
     columns, own = x.detach().t().contiguous().numpy(), values.detach().contiguous().numpy()
-    kernel = _multiply_one if len(x) == 1 else _multiply
+    kernel = _kernels().multiply_one if len(x) == 1 else _kernels().multiply
     parts = max(1, min(torch.get_num_threads(), len(values) // _ROWS_OF_A_PART))
 
     def part(i: int) -> None:
@@ -122,7 +114,7 @@ class _Expand(torch.autograd.Function):
         dense = values.new_zeros(len(values), n)
         if not _compiled(values, n):
             return dense.scatter_(1, golden_columns(n, ctx.k, starts.to(values.device)), values)
-        _fill(dense.numpy(), values.detach().contiguous().numpy(), starts.numpy(), _STEP)
+        _kernels().fill(dense.numpy(), values.detach().contiguous().numpy(), starts.numpy(), _STEP)
         return dense
 
     @staticmethod
@@ -139,7 +131,7 @@ class _Collect(torch.autograd.Function):
         if not _compiled(dense, ctx.n, k):
             return dense.gather(1, golden_columns(ctx.n, k, starts.to(dense.device)))
         values = dense.new_empty(len(dense), k)
-        _take(values.numpy(), dense.detach().contiguous().numpy(), starts.numpy(), _STEP)
+        _kernels().take(values.numpy(), dense.detach().contiguous().numpy(), starts.numpy(), _STEP)
         return values
 
     @staticmethod
@@ -154,6 +146,12 @@ def _apply(function: Any, *arguments: Any) -> Any:
 def _compiled(tensor: Tensor, n: int, k: int | None = None) -> bool:
     simple = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
     return simple and never_collide(n, tensor.shape[1] if k is None else k)
+
+
+@functools.cache
+def _kernels() -> Any:
+    """The compiled loops, imported when they are needed: numba takes its time."""
+    return importlib.import_module("tithe.resolvent.golden_kernels")
 
 
 def _named(n: int, points: int, starts: Tensor) -> Tensor:
@@ -181,53 +179,3 @@ def _first_of_their_kind(columns: Tensor, distances: NDArray[np.int64]) -> Tenso
     for distance in distances.tolist():
         new[:, distance:] &= columns[:, distance:] != columns[:, :-distance]
     return new
-
-
-@_jit
-def _column(state: Any, n: Any) -> Any:
-    return np.int64(np.float64(np.int64(state >> np.uint64(11))) * 2.0**-53 * n)
-
-
-@_jit
-def _fill(dense: Any, values: Any, starts: Any, step: Any) -> None:
-    n = dense.shape[1]
-    for row in range(len(values)):
-        state = np.uint64(starts[row]) * np.uint64(step)
-        for j in range(values.shape[1]):
-            dense[row, _column(state, n)] = values[row, j]
-            state += np.uint64(step)
-
-
-@_jit
-def _take(values: Any, dense: Any, starts: Any, step: Any) -> None:
-    n = dense.shape[1]
-    for row in range(len(values)):
-        state = np.uint64(starts[row]) * np.uint64(step)
-        for j in range(values.shape[1]):
-            values[row, j] = dense[row, _column(state, n)]
-            state += np.uint64(step)
-
-
-@_jit
-def _multiply_one(result: Any, values: Any, columns: Any, starts: Any, step: Any) -> None:
-    n = len(columns)
-    for row in range(len(values)):
-        state = np.uint64(starts[row]) * np.uint64(step)
-        total = columns.dtype.type(0)
-        for j in range(values.shape[1]):
-            total += values[row, j] * columns[_column(state, n), 0]
-            state += np.uint64(step)
-        result[row, 0] = total
-
-
-@_jit
-def _multiply(result: Any, values: Any, columns: Any, starts: Any, step: Any) -> None:
-    n, batch = columns.shape
-    for row in range(len(values)):
-        state = np.uint64(starts[row]) * np.uint64(step)
-        result[row] = 0
-        for j in range(values.shape[1]):
-            value, column = values[row, j], _column(state, n)
-            for b in range(batch):
-                result[row, b] += value * columns[column, b]
-            state += np.uint64(step)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tithe.golden import PHI, golden_indices
-from tithe.resolvent.coherence import coherence
+from tithe.resolvent.measures import coherence
 from tithe.resolvent.operator import in_full_precision
 
 __all__ = ["Signals", "of_activation", "of_weight", "summary"]

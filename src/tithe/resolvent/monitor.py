@@ -15,8 +15,8 @@ from torch.optim import Optimizer
 from tithe.errors import InvalidStateError, InvalidValueError, MissingExtraError
 from tithe.golden import PHI
 from tithe.ledger import Ledger
-from tithe.resolvent.coherence import white_noise_coherence
 from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summary
+from tithe.resolvent.measures import white_noise_coherence
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tithe.errors import InvalidValueError
-from tithe.resolvent.coherence import coherence
+from tithe.resolvent.measures import coherence
 from tithe.resolvent.operator import in_full_precision
 
 __all__ = ["FACTORS", "Factor", "checked_factors", "column_weights", "floors", "scores", "threshold"]

@@ -172,6 +172,16 @@ def memory_and_time(rows: int, columns: int) -> dict[str, Any]:
     return found
 
 
+def runs(seeds: int) -> list[dict[str, float]]:
+    """Test accuracies of all arms in points, one of them a seed."""
+    found = load("mnist")
+    x, test_x = (torch.from_numpy(i.reshape(len(i), -1) / 255).float() for i in (found.train_x, found.test_x))
+    mean, std = x.mean(0), x.std(0) + 0.1
+    y, test_y = torch.from_numpy(found.train_y).long(), torch.from_numpy(found.test_y).long()
+    data = (x - mean) / std, y, (test_x - mean) / std, test_y
+    return [accuracies(seed, data) for seed in track(range(seeds), "seeds")]
+
+
 def main() -> int:
     """Run all, print it, write it; 1 if a bar is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -179,16 +189,11 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message="Sparse")
-    found = load("mnist")
-    x, test_x = (torch.from_numpy(i.reshape(len(i), -1) / 255).float() for i in (found.train_x, found.test_x))
-    mean, std = x.mean(0), x.std(0) + 0.1
-    y, test_y = torch.from_numpy(found.train_y).long(), torch.from_numpy(found.test_y).long()
-    data = (x - mean) / std, y, (test_x - mean) / std, test_y
-    runs = [accuracies(seed, data) for seed in track(range(arguments.seeds), "seeds")]
-    arms, random = {}, [run["random"] for run in runs]
-    table = Table("arm", "test accuracy", "minus random masks, points", title=f"MNIST, {len(runs)} seeds")
-    for name in runs[0]:
-        scores = [run[name] for run in runs]
+    found = runs(arguments.seeds)
+    arms, random = {}, [run["random"] for run in found]
+    table = Table("arm", "test accuracy", "minus random masks, points", title=f"MNIST, {len(found)} seeds")
+    for name in found[0]:
+        scores = [run[name] for run in found]
         mean_gap, half = interval([a - b for a, b in zip(scores, random, strict=True)])
         arms[name] = {"scores": scores, "difference": mean_gap, "half_width": half}
         table.add_row(name, f"{np.mean(scores):.2f} %", "" if name == "random" else f"{mean_gap:+.2f} ± {half:.2f}")

@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "gradient_filter.json"
 BATCH, EDGE, CLASSES = 32, 32, 10
 STEMS = ("3×3", "7×7")
 MOST = {"cpu": 0.05, "cuda": 0.03}
+REPEATS = {"cpu": 21, "cuda": 201}
 
 
 class Block(nn.Module):
@@ -103,7 +104,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, help="default 21, on a GPU 201")
     arguments = parser.parse_args()
     kind = torch.device(arguments.device).type
-    repeats = arguments.repeats or (21 if kind == "cpu" else 201)
+    repeats = arguments.repeats or REPEATS[kind]
     torch.set_num_threads(1)
     found = {stem: overhead(stem, arguments.device, repeats) for stem in STEMS}
     table = Table(

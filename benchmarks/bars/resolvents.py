@@ -1,4 +1,4 @@
-"""Bars of the resolvent: steps and multiply–adds to a target, a short first layer, memory of the golden layout."""
+"""Bars of the resolvent: steps and multiply–adds to a target, a short first layer, golden layouts, overheads."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks import golden_layout, gradient_filter, monitor
 from benchmarks.bars.bar import Reading, bar
 from benchmarks.training import PLANS, in_words, measure, saved
+from tithe.parallel import threads
 from tithe.resolvent import GoldenLinear, csr_bytes
 
 _SEEDS = 12
@@ -50,14 +52,35 @@ def first_layer() -> Iterator[Reading]:
         yield Reading(f"first layer at 38 % of its multiply–adds, {data}", figure, "DCT ≤ 0.5 points", lost[0] <= 0.005)
 
 
-@bar("golden-layout-memory")
-def golden_layout() -> Iterator[Reading]:
-    """Bytes of a golden layer over those of CSR with the same numbers, as torch stores it."""
+@bar("golden-layout")
+def layout() -> Iterator[Reading]:
+    """Bytes of a golden layer over those of CSR with the same numbers; accuracy against random masks."""
     layer = GoldenLinear(1024, 1024, 0.2, bias=False)
     ours = sum(tensor.numel() * tensor.element_size() for tensor in layer.state_dict().values())
     for bits, dtype in ((64, torch.int64), (32, torch.int32)):
         share = ours / csr_bytes(layer.out_features, round(0.2 * layer.in_features), torch.float32, dtype)
         yield Reading(f"golden layout at 20 %, CSR of int{bits}", f"{share:.1%} of CSR's bytes", "≤ 60 %", share <= 0.6)
+    with threads(1):
+        mean, half = golden_layout.interval([run["golden"] - run["random"] for run in golden_layout.runs(_SEEDS)])
+    what = f"golden layout at 20 %, MNIST, {_SEEDS} seeds"
+    yield Reading(what, f"{mean:+.2f} ± {half:.2f} points to random masks", "lower end ≥ −0.3", mean - half >= -0.3)
+
+
+@bar("resolvent-overhead")
+def overhead() -> Iterator[Reading]:
+    """What filtering gradients and watching coherence cost a step; on a CPU with one thread."""
+    for device in ("cpu", "cuda"):
+        most = gradient_filter.MOST[device]
+        what = f"GradientFilter, ResNet-18 on {gradient_filter.EDGE}×{gradient_filter.EDGE} pixels, {device}"
+        if device == "cuda" and not torch.cuda.is_available():
+            yield Reading(what, "needs a GPU", f"≤ {most:.0%} of a step", None)
+            continue
+        with threads(1):
+            whole, alone = gradient_filter.overhead("3×3", device, gradient_filter.REPEATS[device])
+            watched = monitor.overheads(device, gradient_filter.REPEATS["cpu"])["stride 1"]["overhead"][0]
+        cost = alone.ratio if device == "cpu" else whole.ratio - 1
+        yield Reading(what, f"{cost:.1%} of a step", f"≤ {most:.0%}", cost <= most)
+        yield Reading(f"Monitor at stride 50, {device}", f"{watched:.1%} of a step", "≤ 3 %", watched <= 0.03)
 
 
 def _rows(net: str, data: str, names: list[str]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from torch import nn
 
 from tithe.errors import InvalidStateError, InvalidValueError, MissingExtraError
 from tithe.ledger import Ledger
-from tithe.resolvent.measures import coherence, white_noise_coherence
 from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summary
+from tithe.resolvent.measures import coherence, white_noise_coherence
 from tithe.resolvent.monitor import Monitor
 
 

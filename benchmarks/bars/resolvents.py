@@ -71,12 +71,15 @@ def overhead() -> Iterator[Reading]:
     """What filtering gradients and watching coherence cost a step; on a CPU with one thread."""
     for device in ("cpu", "cuda"):
         most = gradient_filter.MOST[device]
-        what = f"GradientFilter, ResNet-18 on {gradient_filter.EDGE}×{gradient_filter.EDGE} pixels, {device}"
+        batch, edge = gradient_filter.BATCH[device], gradient_filter.EDGE
+        what = f"GradientFilter, ResNet-18, batch {batch} of {edge}×{edge} pixels, {device}"
         if device == "cuda" and not torch.cuda.is_available():
             yield Reading(what, "needs a GPU", f"≤ {most:.0%} of a step", None)
             continue
         with threads(1):
-            whole, alone = gradient_filter.overhead("3×3", device, gradient_filter.REPEATS[device])
+            whole, alone = gradient_filter.overhead(
+                "3×3", device, gradient_filter.REPEATS[device], gradient_filter.BATCH[device]
+            )
             watched = monitor.overheads(device, gradient_filter.REPEATS["cpu"])["stride 1"]["overhead"][0]
         cost = alone.ratio if device == "cpu" else whole.ratio - 1
         yield Reading(what, f"{cost:.1%} of a step", f"≤ {most:.0%}", cost <= most)

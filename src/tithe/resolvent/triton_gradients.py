@@ -47,7 +47,7 @@ class Filtering:
             (first, count, total, *(distances[i] or ()))
             for i, first, count, total in zip(self._taken, firsts, tiles, rows, strict=True)
         ]
-        self._layouts = torch.tensor(layouts, dtype=torch.int64, device=device)
+        self._layouts = torch.tensor(layouts, dtype=torch.int32, device=device)
         self._owners = torch.repeat_interleave(torch.tensor(tiles, dtype=torch.int64)).to(device, torch.int32)
         self._squares = torch.empty(2, len(self._owners), device=device)
         self._chunks = triton.cdiv(max(tiles, default=0), _PARTS)
@@ -64,7 +64,7 @@ class Filtering:
         """
         where = [gradients[i].data_ptr() for i in self._taken]
         if where != self._where:
-            self._where, self._addresses = where, torch.tensor(where, dtype=torch.int64, device=self._matrix.device)
+            self._where, self._addresses = where, _uploaded(where, self._matrix.device)
         for write in (False, True) if where else ():
             _filter[(len(self._owners),)](
                 self._addresses, self._layouts, self._owners, self._matrix, self._squares, len(self._owners),
@@ -74,15 +74,22 @@ class Filtering:
         return [gradients[i] for i in self._left]
 
 
+def _uploaded(numbers: list[int], device: torch.device) -> Tensor:
+    """On a GPU without waiting for it: a step whose host runs ahead should not stop here."""
+    if device.type != "cuda":
+        return torch.tensor(numbers, dtype=torch.int64, device=device)
+    return torch.tensor(numbers, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
+
+
 def _shapes(gradients: Sequence[Tensor]) -> list[tuple[int, ...]]:
     return [gradient.shape + gradient.stride() for gradient in gradients]
 
 
 def _distances(gradient: Tensor, points: int) -> tuple[int, int, int, int] | None:
     """How kernels lie in memory: how many side by side, from one row of them to the next, to a neighbour, to the next
-    point; None where no such numbers describe it, or the dtype is none of the kernels'.
+    point; None where no such numbers describe it, or dtype or size are none of the kernels'.
     """
-    if gradient.dtype not in _TYPES:
+    if gradient.dtype not in _TYPES or gradient.numel() >= 1 << 31:
         return None
     if gradient.is_contiguous():
         return gradient.numel() // points, 0, points, 1

@@ -11,7 +11,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bars import hashtrons, package, products, resolvents, sparse_inference  # noqa: F401  (each registers its bars)
+from benchmarks.bars import (  # noqa: F401  (each registers its bars)
+    hashtrons,
+    package,
+    products,
+    resolvents,
+    sparse_inference,
+    tethers,
+)
 from benchmarks.bars.bar import BARS
 from tithe import machine
 from tithe.files import write_atomically

@@ -27,7 +27,7 @@ _EXPORTS = {
 }
 _SUBPACKAGES = (
     "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "ledger", "machine", "meter", "product",
-    "receipt", "resolvent",
+    "receipt", "resolvent", "tether",
 )  # fmt: skip
 
 __all__ = [

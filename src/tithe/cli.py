@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = App(name="tithe", version=__version__, help="Pay a tenth of the compute, and get a receipt.")
+tether = App(name="tether", help="Populations of models that merge where they agree.")
+app.command(tether)
 _STYLES = {"holds": "bold green", "holds if": "bold yellow", "fails": "bold red", "unmeasured": "dim"}
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -130,6 +133,73 @@ def machine() -> None:
     from tithe.machine import describe
 
     _print_rows(["", ""], [[key.replace("_", " "), _plain(value)] for key, value in describe().items()])
+
+
+@tether.command
+def demo(*, out: Path = Path("tether-demo"), epochs: int = 10, seed: int = 0) -> None:
+    """Train a network under tethers on the digits, let it meet another tether, and draw what happened.
+
+    Parameters
+    ----------
+    out
+        The folder for text files (put your own data_input.txt, labels_input.txt and tether_other_model.txt there),
+        bookmarks, the ledger and pictures.
+    epochs
+        Over the data.
+    seed
+        Of all that is random.
+    """
+    from tithe.tether.demo import SOURCE_THRESHOLD, THRESHOLD
+    from tithe.tether.demo import demo as run
+
+    with _steps("trains") as tell:
+        meetings = run(out, epochs=epochs, seed=seed, tell=tell)
+    done = {what: sum(meeting.done == what for meeting in meetings) for what in ("merge", "drift", "nothing")}
+    passed = sum(meeting.dot > SOURCE_THRESHOLD for meeting in meetings)
+    _print_rows(["", ""], [
+        ["plateaus at which tethers met", str(len(meetings))],
+        [f"passed by the source's test, Σ T∘T′ > {SOURCE_THRESHOLD:g}", str(passed)],
+        [f"passed by the centred cosine ≥ {THRESHOLD:g}", str(sum(m.centred >= THRESHOLD for m in meetings))],
+        ["merged, drifted apart, left alone", ", ".join(map(str, done.values()))],
+    ])  # fmt: skip
+    _out.print(f"\nFiles and pictures: {out}", soft_wrap=True, markup=False)
+
+
+@tether.command
+def train(config: Path, *, out: Path = Path("tether-run")) -> None:
+    """Train a population on your own data, each member also alone for comparison.
+
+    Parameters
+    ----------
+    config
+        A TOML file: a table [[member]] with name, inputs and labels for each member, and optionally [model],
+        [training] and [policy]; docs/tether.md has an example.
+    out
+        The folder for models (safetensors), bookmarks, the ledger, pictures and outcome.json.
+    """
+    from tithe.tether.config import read_config
+    from tithe.tether.runs import read_member, train_run
+
+    found = read_config(config)
+    data = [read_member(member, found.features) for member in found.members]
+    with _steps("trains") as tell:
+        outcomes = train_run(found, data, out, lambda step: tell(step, 2 * found.training.steps))
+    _print_rows(
+        ["member", "merges with", "held-out accuracy", "alone"],
+        [[o.name, ", ".join(set(o.group) - {o.name}) or "nobody", f"{o.accuracy:.1%}", f"{o.alone:.1%}"]
+         for o in outcomes],
+    )  # fmt: skip
+    _out.print(f"\nModels and pictures: {out}", soft_wrap=True, markup=False)
+
+
+@contextlib.contextmanager
+def _steps(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on the standard error; it is told the steps taken and those to take."""
+    from rich.progress import Progress
+
+    with Progress(console=_err, transient=True, disable=not _err.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, of: progress.update(task, completed=done, total=of)
 
 
 def _audit_with_progress(claims: Sequence[Claim], mode: Mode, device: str, out: Path, seed: int) -> Report:

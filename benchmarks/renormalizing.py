@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,10 +182,12 @@ def tune(store: Store, protocol: str, arm: str) -> dict[str, Any]:
     return TRIES[arm][scores.index(max(scores))]
 
 
-def compare(store: Store, protocol: str, seeds: int, retune: bool) -> dict[str, list[float]]:
+def compare(
+    store: Store, protocol: str, seeds: int, arms: Sequence[str] = ARMS, retune: bool = False
+) -> dict[str, list[float]]:
     """Scores by arm, one for each seed."""
     found = {}
-    for arm in ARMS:
+    for arm in arms:
         settings = dict(CHOSEN[protocol].get(arm, {}))
         if retune and arm in TRIES:
             settings = tune(store, protocol, arm)
@@ -210,12 +212,13 @@ def show(scores: dict[str, list[float]], protocol: str) -> None:
     caption = "mean accuracy of the last five of 16 tasks; intervals of 95 %, paired by seed"
     table = Table("policy", "accuracy", "less plain", f"less {rival}", title=protocol, caption=caption)
     for arm, values in scores.items():
-        cells = [_in_words(difference(scores, arm, other)) if arm != other else "" for other in ("plain", rival)]
+        cells = [in_words(difference(scores, arm, other)) if arm != other else "" for other in ("plain", rival)]
         table.add_row(arm, f"{sum(values) / len(values):.2f} %", *cells)
     Console(width=120).print(table)
 
 
-def _in_words(found: Interval) -> str:
+def in_words(found: Interval) -> str:
+    """A difference and its interval."""
     ends = "" if found.low is None else f" [{found.low:+.2f}, {found.high:+.2f}]"
     return f"{found.mean:+.2f}{ends}"
 
@@ -230,7 +233,7 @@ def main() -> int:
     arguments = parser.parse_args()
     store = Store(arguments.fresh)
     for protocol in arguments.protocol:
-        show(compare(store, protocol, arguments.seeds, arguments.tune), protocol)
+        show(compare(store, protocol, arguments.seeds, retune=arguments.tune), protocol)
     return 0
 
 

@@ -16,14 +16,14 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 
 # What each room is for: up to four short lines.
 ROOMS = {
-    "cli": ("the command line: tithe audit",),
+    "cli": ("the command line: tithe audit, tithe tether",),
     "audit": ("measures every claim of the sources", "against a strong baseline, and reports"),
     "integrations": ("callbacks for Lightning and", "Hugging Face trainers"),
     "dashboard": ("the live page over the ledger",),
-    "product": ("approximate products", "with a checked error bound:", "estimators, planner,", "certificate, kernels"),
-    "resolvent": ("1/(1 + φ·|k|²) along images,", "kernels, time: front ends,", "filters, samplers, sparsity"),
-    "hashtron": ("networks of one-bit neurons", "that hash: filters, votes,", "networks, estimators,", "model files"),
-    "tether": ("populations that share", "what they learn"),
+    "product": ("approximate products", "with a checked bound:", "estimators, planner,", "certificate, kernels"),
+    "resolvent": ("1/(1 + φ·|k|²) along", "images, kernels, time:", "front ends, filters,", "samplers, sparsity"),
+    "hashtron": ("one-bit neurons that", "hash: filters, votes,", "networks, estimators,", "model files"),
+    "tether": ("populations that", "merge where they", "agree, and regroup", "where they change"),
     "lattice": ("tasks in order of coherence",),
     "data": ("real data sets by name, with checksums",),
     "ledger": ("append-only store of runs", "that many processes write"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,7 +20,7 @@ from tithe.tether.averaging import Average
 
 __all__ = ["MergePolicy", "Plateau", "clusters", "transfer"]
 
-_FAR = 1e9  # stands for −∞
+_MOST = sys.float_info.max
 
 Compared = Literal["transfer", "update", "cosine", "centred", "dot"]
 When = Literal["interval", "plateau"]
@@ -84,17 +87,26 @@ class MergePolicy:
 
     def __post_init__(self) -> None:
         for name, right, wanted in (
-            ("interval", self.interval >= 1, "at least 1 step"),
-            ("probe", self.probe >= 1, "at least 1 interval"),
+            ("interval", _whole(self.interval, 1), "a whole number of at least 1 step"),
+            ("probe", _whole(self.probe, 1), "a whole number of at least 1 interval"),
             ("measure", self.measure in get_args(Compared), f"one of {get_args(Compared)}"),
+            ("threshold", _within(self.threshold, -math.inf, math.inf), "a number"),
+            ("features", self.features is None or _within(self.features, -math.inf, math.inf), "a number, or None"),
             ("merge", self.merge in get_args(Average), f"one of {get_args(Average)}"),
-            ("alarm", 0 < self.alarm <= 1, "a share in (0, 1]"),
-            ("recheck", self.recheck is None or self.recheck >= 1, "at least 1 interval, or None"),
+            ("weighted", isinstance(self.weighted, bool), "True or False"),
+            ("optimizer_state", isinstance(self.optimizer_state, bool), "True or False"),
+            ("alarm", _within(self.alarm, 0, 1) and self.alarm > 0, "a share in (0, 1]"),
+            ("recheck", self.recheck is None or _whole(self.recheck, 1), "at least 1 interval, or None"),
             ("drift", self.drift in get_args(Drift), f"one of {get_args(Drift)}"),
-            ("repulsion", self.repulsion >= 0, "at least 0"),
-            ("most_distance", self.most_distance > 0, "a share above 0"),
+            ("repulsion", _within(self.repulsion, 0, _MOST), "a finite share of at least 0"),
+            (
+                "most_distance",
+                _within(self.most_distance, 0, _MOST) and self.most_distance > 0,
+                "a finite share above 0",
+            ),
             ("when", self.when in get_args(When), f"one of {get_args(When)}"),
-            ("most_merges", self.most_merges is None or self.most_merges >= 0, "at least 0, or None"),
+            ("plateau", self.plateau is None or isinstance(self.plateau, Plateau), "a Plateau, or None"),
+            ("most_merges", self.most_merges is None or _whole(self.most_merges, 0), "at least 0, or None"),
         ):
             if not right:
                 raise InvalidValueError(f"{name} is {getattr(self, name)!r}; use {wanted}")
@@ -108,12 +120,19 @@ class Plateau:
         loss: |difference| of mean losses of two intervals below which it is one.
         gradient: norm of the change of weights per step below which it is one, too; 0 leaves that out.
 
+    Raises ``InvalidValueError`` for numbers below 0.
+
     >>> Plateau().reached([1.0, 0.99], change=1.0), Plateau().reached([1.0, 0.5], change=1.0)
     (True, False)
     """
 
     loss: float = 0.02
     gradient: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "gradient"):
+            if not _within(getattr(self, name), 0, math.inf):
+                raise InvalidValueError(f"{name} is {getattr(self, name)!r}; use a number of at least 0")
 
     def reached(self, losses: Sequence[float], change: float) -> bool:
         """Whether a member is on one, by its mean losses of each interval, and by its change per step."""
@@ -131,12 +150,15 @@ def transfer(losses: Tensor, first: Tensor) -> Tensor:
     Returns:
         (M, M), symmetric: for each pair the lesser of (first_j − loss_ij) / (first_j − loss_jj) and the same with i and
         j exchanged, 1 on the diagonal. In (−∞, 1] but for noise: 1 where the other's weights serve as well, 0 where
-        they are as good as none, negative where they do harm. A member that has gained nothing goes with none. O(M²).
+        they are as good as none, negative where they do harm. A member that has gained nothing goes with none, nor does
+        one whose loss is NaN. Raises ``InvalidValueError`` for other shapes. O(M²).
 
     >>> transfer(torch.tensor([[0.5, 3.0], [4.0, 0.5]]), torch.tensor([2.3, 2.3])).round(decimals=2)
     tensor([[ 1.0000, -0.9400],
             [-0.9400,  1.0000]])
     """
+    if losses.ndim != 2 or losses.shape != (len(first), len(first)) or first.ndim != 1:
+        raise InvalidValueError(f"losses are {tuple(losses.shape)}, first {tuple(first.shape)}; use (M, M) and (M,)")
     gain = first - losses
     own = gain.diagonal()
     share = torch.where(own > 0, gain / own.clamp(min=1e-12), float("-inf"))
@@ -149,24 +171,43 @@ def clusters(compatibility: Tensor, threshold: float) -> list[list[int]]:
     """Members that go together on average: average linkage, cut where the mean compatibility of two groups is below.
 
     Args:
-        compatibility: symmetric, (M, M).
+        compatibility: (M, M), symmetric, else the mean of both ways counts. −∞ and NaN keep two members in different
+            groups, whatever the others say.
         threshold: from which on they do.
 
     Returns:
-        Groups of indices, ascending, by their first member. O(M² log M).
+        Groups of indices, ascending, by their first member. Of equal compatibilities the first members' count first.
+        Raises ``InvalidValueError`` where it is not square, or the threshold NaN. O(M² log M).
 
     >>> clusters(torch.tensor([[1.0, 0.1, 0.9], [0.1, 1.0, 0.2], [0.9, 0.2, 1.0]]), 0.5)
     [[0, 2], [1]]
     """
+    if compatibility.ndim != 2 or len(set(compatibility.shape)) != 1:
+        raise InvalidValueError(f"compatibility has shape {tuple(compatibility.shape)}; use a square matrix")
+    if not _within(threshold, -math.inf, math.inf):
+        raise InvalidValueError(f"threshold is {threshold!r}; use a number")
     count = len(compatibility)
     if count < 2:
         return [[i] for i in range(count)]
-    likeness = np.nan_to_num(compatibility.double().cpu().numpy(), nan=-_FAR, neginf=-_FAR)
-    top = likeness.max()
-    distance = top - (likeness + likeness.T) / 2  # linkage wants none below 0
+    given = compatibility.detach().double().cpu()
+    mean = (given / 2 + given.T / 2).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf).numpy()
+    top = np.abs(mean[np.isfinite(mean)]).max(initial=0.0) + 1.0
+    far = -4.0 * count**2 * top  # so far below that a mean with one such pair stays below any other
+    likeness = np.where(mean == -math.inf, far, np.minimum(mean, top))
+    distance = top - likeness  # linkage wants none below 0
     np.fill_diagonal(distance, 0)
-    labels = fcluster(linkage(squareform(distance, checks=False), "average"), top - threshold, "distance")
+    cut = top - min(max(float(threshold), -top), top)
+    labels = fcluster(linkage(squareform(distance, checks=False), "average"), cut, "distance")
     groups: dict[int, list[int]] = {}
     for member, label in enumerate(labels):
         groups.setdefault(int(label), []).append(member)
     return sorted(groups.values())
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+
+
+def _within(value: object, low: float, high: float) -> bool:
+    """Whether it is a number in [low, high], so not NaN."""
+    return isinstance(value, Real) and not isinstance(value, bool) and low <= float(value) <= high

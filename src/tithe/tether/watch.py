@@ -45,7 +45,7 @@ class Watch:
             self._now.append(loss)
             self._row.append(loss)
             mean = sum(self._row) / len(self._row)
-            if len(self._row) == _IN_A_ROW and not mean <= self._peak:  # NaN is the worst
+            if len(self._row) == _IN_A_ROW and not (mean <= self._peak or math.isnan(self._peak)):  # NaN is the worst
                 self._peak = mean
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Watch:
         >>> watch.alarmed(0.5), watch.alarmed(0.9)
         (True, False)
         """
-        best = min(self.losses, default=self.first)
+        best = min((loss for loss in self.losses if not math.isnan(loss)), default=self.first)
         return bool(self.losses) and not self.worst <= best + share * max(self.first - best, 0.0)
 
     def restart(self) -> None:

@@ -18,13 +18,13 @@ def renormalizing() -> Iterator[Reading]:
     scores = compare(store, "permuted", _SEEDS)
     mean = sum(scores["renormalise"]) / _SEEDS
     what = f"Renormalizer, permuted inputs, {_SEEDS} seeds"
-    yield Reading(
-        f"{what}, accuracy", f"{mean:.2f} %", f"≥ {_LEAST_ACCURACY:.0f} %", mean >= _LEAST_ACCURACY
-    )
+    yield Reading(f"{what}, accuracy", f"{mean:.2f} %", f"≥ {_LEAST_ACCURACY:.0f} %", mean >= _LEAST_ACCURACY)
     rival = best_rival(scores)
     found = difference(scores, "renormalise", rival)
     holds = found.low is not None and found.low >= _LEAST_END
     yield Reading(f"{what}, points to tuned {rival}", in_words(found), f"lower end ≥ {_LEAST_END}", holds)
     gain = difference(compare(store, "labels", _SEEDS, ("plain", "renormalise")), "renormalise", "plain")
     figure, target = in_words(gain), f"≥ +{_LEAST_GAIN:.0f}"
-    yield Reading(f"Renormalizer, random labels, {_SEEDS} seeds, points over plain", figure, target, gain.mean >= _LEAST_GAIN)
+    yield Reading(
+        f"Renormalizer, random labels, {_SEEDS} seeds, points over plain", figure, target, gain.mean >= _LEAST_GAIN
+    )

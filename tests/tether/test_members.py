@@ -136,7 +136,8 @@ def batches(models, step, absent=False, uneven=False):
     return found
 
 
-def trained(kind, make, optimizer, steps=20, **options):
+def trained(kind, make, optimizer, steps=None, **options):
+    steps = steps or (11 if options else 20)
     models = built(make)
     members = kind(models, cross_entropy, optimizer)
     losses = [members.step(batches(models, step, **options)) for step in range(steps)]
@@ -194,7 +195,7 @@ def test_members_that_begin_late_are_like_new(optimizer):
             if step == 2:
                 assert members.moments(1) == {}
             if kind is Stacked:  # of one number of steps again, one optimiser's step is enough
-                assert (members._optimizer._memory is None) == (step > 8)
+                assert (members._optimizer._rows is None) == (step > 8)
         found.append(([m.state_dict() for m in models], members.moments(1)))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=1e-5)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.ledger import Ledger
-from tithe.tether.compatibility import compatibility, matched
+from tithe.tether.compatibility import compatibility
+from tithe.tether.forming import copy_tensors, first_difference, formed, shared_tensors
 from tithe.tether.generations import Generations
-from tithe.tether.members import Batch, Loss, MakeOptimizer, Members, Separate, Stacked, tensors_of
+from tithe.tether.grouping import Grouping
+from tithe.tether.members import Batch, Loss, MakeOptimizer, tensors_of
 from tithe.tether.merging import adopt, distance, merge, repel
 from tithe.tether.parametrization import detach, tethers
 from tithe.tether.policy import MergePolicy, Plateau, clusters, transfer
@@ -51,8 +53,6 @@ class Population:
 
     Attributes:
         models: the members.
-        groups: which members merge with each other now; one that probes is alone.
-        bodies: which share all but their output layer: groups that learn the same features for other outputs.
         steps: that were taken.
         left_out: tensors that take no part in merges, with the reason.
 
@@ -89,10 +89,10 @@ class Population:
         if self.policy.most_merges is not None and epoch is None:
             raise InvalidValueError("the policy limits merges per epoch; pass epoch=, the steps of one")
         self.names = [str(i) for i in range(len(models))] if names is None else list(names)
-        self.shared, self.left_out = _shared(models)
+        self.shared, self.left_out = shared_tensors(models)
         if start_alike:
-            _copy(tensors_of(models[0]), models[1:], self.shared)
-        elif different := _different(models, self.shared):
+            copy_tensors(tensors_of(models[0]), models[1:], self.shared)
+        elif different := first_difference(models, self.shared):
             raise InvalidValueError(
                 f"members begin with different weights (such as {different}), and averaging those ruins them: "
                 "pass start_alike=True, or align them first"
@@ -102,26 +102,29 @@ class Population:
             name for name in self.shared if any(name.startswith(f"{out}." if out else "") for out in outputs)
         }
         self._inner = set(self.shared) - self._outer
-        self._members = _members(models, loss, optimizer, vectorised)
+        self._members = formed(models, loss, optimizer, vectorised)
         self.models, self._loss = self._members.models, loss
         self._probes: list[list[Any]] = [[] for _ in models]
         self._kept = probes
         self.steps = 0
-        self.groups, self.bodies = ([[i] for i in range(len(models))] for _ in range(2))
+        self._grouping = Grouping(len(models), fixed)
         self._generations, self._ledger, self._run, self._epoch = generations, ledger, run, epoch
         self._merges = 0
         self._watch = [Watch() for _ in models]
-        self._settled: set[int] = set()  # members that are through their probe
         for member in range(len(models)):
             self._begin_probe(member)
-        if fixed is not None:
-            if sorted(i for group in fixed for i in group) != list(range(len(models))):
-                raise InvalidValueError(f"fixed is {fixed}; put each of members 0 to {len(models) - 1} in one group")
-            self.groups, self.bodies = (sorted(sorted(group) for group in fixed) for _ in range(2))
-            self._settled.update(range(len(models)))
-        self._fixed = fixed is not None
         if generations is not None:
             generations.mark("start", {self.names[i]: self._state(i) for i in range(len(models))}, step=0)
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Which members merge with each other now; one that probes is alone."""
+        return [list(group) for group in self._grouping.groups]
+
+    @property
+    def bodies(self) -> list[list[int]]:
+        """Which share all but their output layer: groups that learn the same features for other outputs."""
+        return [list(body) for body in self._grouping.bodies]
 
     def step(self, batches: Sequence[Batch]) -> list[float | None]:
         """One step of each member that has a batch, and every ``policy.interval`` steps a decision.
@@ -177,22 +180,25 @@ class Population:
         if self._generations is None:
             raise InvalidStateError("this population keeps no bookmarks; pass generations=")
         for name, tensors in self._generations.restore(number).items():
-            _copy(tensors, [self.models[self.names.index(name)]], tensors)
+            copy_tensors(tensors, [self.models[self.names.index(name)]], tensors)
             self._begin_probe(self.names.index(name))
-        self.groups, self.bodies = ([[i] for i in range(len(self.models))] for _ in range(2))
-        self._settled.clear()
+        self._grouping = Grouping(len(self.models))
 
     def _decide(self) -> None:
         """Who leaves, who is through its probe, who goes with whom, and the merges."""
-        policy, count = self.policy, self.steps // self.policy.interval
-        for member, watch in enumerate(self._watch):
+        policy, grouping = self.policy, self._grouping
+        for watch in self._watch:
             watch.close()
-            if not self._fixed and member in self._settled and watch.alarmed(policy.alarm):
-                self._leave(member)
-        ready = [i for i, w in enumerate(self._watch) if i not in self._settled and w.intervals >= policy.probe]
-        again = policy.recheck is not None and count % policy.recheck == 0 and len(self._settled_groups()) > 1
-        if ready or (again and not self._fixed):
-            self._regroup(ready)
+        if not grouping.fixed:
+            for member in sorted(grouping.settled):
+                if self._watch[member].alarmed(policy.alarm):
+                    grouping.leave(member)
+                    self._begin_probe(member)
+                    self._mark("regroup", [member])
+            ready = [i for i, w in enumerate(self._watch) if i not in grouping.settled and w.intervals >= policy.probe]
+            again = policy.recheck is not None and self.steps // policy.interval % policy.recheck == 0
+            if ready or (again and len(grouping.settled_groups) > 1):
+                self._regroup(ready)
         self._tell("loss", losses=[watch.last for watch in self._watch], members=self.names)
         self._tell("groups", groups=self.groups, bodies=self.bodies, members=self.names)
         for body in self.bodies:
@@ -213,28 +219,23 @@ class Population:
 
     def _regroup(self, ready: list[int]) -> None:
         """Settled groups that go together unite, members that are through their probe join one or form new ones."""
-        settled = self._settled_groups()
-        speakers = [group[0] for group in settled] + ready  # after a merge all of a group have the same weights
+        grouping = self._grouping
+        speakers = grouping.speakers(ready)
         found = self._compatibility(speakers)
         self._tell(
             "compatibility", measure=self.policy.measure, values=found.tolist(),
             members=[self.names[i] for i in speakers],
         )  # fmt: skip
-        groups = []
-        for cluster in clusters(found, self.policy.threshold):
-            new = [speakers[i] for i in cluster]
-            old = [group for group in settled if group[0] in new]
-            groups.append(sorted({member for group in old for member in group} | set(new)))
-            for member in new if old else []:
-                if member in ready:  # newcomers were shaped by something else: they take over what their group has
-                    adopt(self._whole(member), self._whole(old[0][0]))
+        named = [[speakers[i] for i in cluster] for cluster in clusters(found, self.policy.threshold)]
+        for cluster in named:
+            teachers = [i for i in cluster if i not in ready]
+            for member in ready:
+                if teachers and member in cluster:  # it was shaped by something else: it takes over what they have
+                    adopt(self._whole(member), self._whole(teachers[0]))
+        groups = [grouping.united(cluster) for cluster in named]
         if ready and self.policy.drift == "repel":
             self._repel(groups, ready)
-        bodies = self._bodies(groups, ready)
-        self._settled.update(ready)
-        probing = [[i] for i in range(len(self.models)) if i not in self._settled]
-        if (sorted(groups + probing), sorted(bodies + probing)) != (self.groups, self.bodies):
-            self.groups, self.bodies = sorted(groups + probing), sorted(bodies + probing)
+        if grouping.settle(groups, self._bodies(groups, ready)):
             self._mark("regroup", sorted(ready))
 
     def _bodies(self, groups: list[list[int]], ready: list[int]) -> list[list[int]]:
@@ -248,8 +249,7 @@ class Population:
         )  # fmt: skip
         for i, j in itertools.combinations(range(len(speakers)), 2):
             if not {speakers[i], speakers[j]} & set(ready):  # what was decided stays until one of them probes again
-                together = any(speakers[i] in body and speakers[j] in body for body in self.bodies)
-                found[i, j] = found[j, i] = 1.0 if together else 0.0
+                found[i, j] = found[j, i] = float(self._grouping.share_a_body(speakers[i], speakers[j]))
         self._tell("features", values=found.tolist(), members=[self.names[i] for i in speakers])
         return [sorted(i for c in cluster for i in groups[c]) for cluster in clusters(found, self.policy.features)]
 
@@ -291,20 +291,9 @@ class Population:
             if pushed and others:
                 self._mark("drift", pushed, before)
 
-    def _leave(self, member: int) -> None:
-        for name in ("groups", "bodies"):
-            left = [[i for i in group if i != member] for group in getattr(self, name)]
-            setattr(self, name, sorted([*filter(None, left), [member]]))
-        self._settled.discard(member)
-        self._begin_probe(member)
-        self._mark("regroup", [member])
-
     def _begin_probe(self, member: int) -> None:
         self._watch[member].restart()
         self._watch[member].before = self._state(member, clone=True)
-
-    def _settled_groups(self) -> list[list[int]]:
-        return [group for group in self.groups if group[0] in self._settled]
 
     def _state(self, member: int, *, clone: bool = False) -> dict[str, Tensor]:
         """The tensors of a member that take part, as they are or copied."""
@@ -338,49 +327,3 @@ class Population:
     def _tell(self, kind: str, **payload: Any) -> None:
         if self._ledger is not None:
             self._ledger.append(self._run, _SYSTEM, kind, {"step": self.steps, **payload})
-
-
-def _shared(models: Sequence[nn.Module]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Names that all members have in one shape; the others with the reason."""
-    first = tensors_of(models[0])
-    left_out: dict[str, str] = {}
-    names = list(first)
-    for model in models[1:]:
-        found = matched(first, tensors_of(model))
-        left_out |= found.left_out
-        names = [name for name in names if name in found.names]
-    if not names:
-        why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise InvalidValueError(f"the members have no tensor in common by name and shape ({why})")
-    return tuple(names), left_out
-
-
-def _different(models: Sequence[nn.Module], names: Sequence[str]) -> str:
-    """The first of some tensors that is not the same in all models; empty where there is none."""
-    first = tensors_of(models[0])
-    for model in models[1:]:
-        other = tensors_of(model)
-        for name in names:
-            if not torch.equal(first[name].cpu(), other[name].cpu()):
-                return name
-    return ""
-
-
-@torch.no_grad()
-def _copy(source: Mapping[str, Tensor], models: Iterable[nn.Module], names: Iterable[str]) -> None:
-    for model in models:
-        target = tensors_of(model)
-        for name in names:
-            target[name].copy_(source[name])
-
-
-def _members(models: Sequence[nn.Module], loss: Loss, make: MakeOptimizer, vectorised: bool | None) -> Members:
-    if vectorised is False:
-        return Separate(models, loss, make)
-    if vectorised or not Stacked.unfit(models):
-        try:
-            return Stacked(models, loss, make)
-        except InvalidValueError:
-            if vectorised:
-                raise
-    return Separate(models, loss, make)

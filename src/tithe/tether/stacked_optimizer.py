@@ -21,16 +21,14 @@ _ENTRY_BY_ENTRY = {
         "ASGD", "Adadelta", "Adagrad", "Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop", "SGD",
     )
 }  # fmt: skip
-_ENTRIES = "entries"  # stands for what is remembered of each entry of a parameter; it lies in the stacks
-# What is remembered of a parameter as a whole, such as the number of steps, by its name and key.
-Memory = dict[str, dict[str, Any]]
+_OF_ALL_ENTRIES = {"step", "mu", "eta", "mu_product"}  # what these remember of a parameter as a whole
 
 
 class StackedOptimizer:
     """Steps of stacks, (models, ...), by an optimiser that was made for the first model.
 
-    Models that do not take part in a step stay as they are, with all that is remembered of them: they have their own
-    numbers of steps. Those of one number step together.
+    Models that do not take part in a step stay as they are, with all that is remembered of them. From then on their
+    numbers of steps differ, and the optimiser steps row by row until they are the same again.
 
     Args:
         optimizer: of the parameters of a model, as a user would make it, groups and all.
@@ -45,13 +43,13 @@ class StackedOptimizer:
         if why := self.unfit(optimizer, model):
             raise InvalidValueError(why)
         self._optimizer, self._stacks, self._count = optimizer, dict(stacks), count
-        self._memory: list[Memory] | None = None  # of each model, where they differ
+        self._rows: list[dict[str, Tensor]] | None = None  # parameters of each model, where numbers of steps differ
         named: dict[Tensor, Tensor] = {p: stacks[name] for name, p in model.named_parameters()}
         for group in optimizer.param_groups:
             group["params"] = [named[parameter] for parameter in group["params"]]
         begun = {
             named[p]: {
-                key: value.expand(count, *p.shape).clone() if key != "step" and _has_entries(value, p) else value
+                key: value.expand(count, *p.shape).clone() if _has_entries(key, value, p) else value
                 for key, value in state.items()
             }
             for p, state in optimizer.state.items()
@@ -75,96 +73,89 @@ class StackedOptimizer:
             stack.grad = None
 
     def step(self, members: Sequence[int]) -> None:
-        """One step of some models. O(entries), and an optimiser's overhead for each number of steps."""
+        """One step of some models. O(entries), in one call of the optimiser."""
         everyone = len(members) == self._count
-        if self._memory is not None or not everyone:
-            memory = self._memory or [self._remembered(self._stacks)] * self._count
-            groups: dict[object, list[int]] = {}
-            keys = {id(one): _key(one) for one in memory}
-            for member in members:
-                groups.setdefault(keys[id(memory[member])], []).append(member)
-            if not everyone or len(groups) > 1:
-                self._memory = list(memory)
-                for group in groups.values():
-                    found = self._step_some(group, memory[group[0]])
-                    for member in group:
-                        self._memory[member] = found
-                return
-            self._recall(memory[0])
-        self._optimizer.step()
+        if self._rows is None and not everyone:
+            self._rows = self._split()
+        elif self._rows is not None and everyone and self._agree(self._rows):
+            self._join(self._rows)
+        if self._rows is None:
+            self._optimizer.step()
+        else:
+            self._step_rows([self._rows[member] for member in members], members)
 
     def moments(self, member: int) -> dict[str, Tensor]:
-        """What is remembered of each entry of a model's parameters; writing to it changes that."""
-        found = {}
+        """What is remembered of the entries of a model's parameters; to be written to before the next step."""
+        known, found = self._optimizer.state, {}
         for name, stack in self._stacks.items():
-            known = self._optimizer.state.get(stack, {}) if self._memory is None else self._memory[member].get(name, {})
-            for key in known:
-                value = self._optimizer.state[stack][key]
-                if _has_entries(value, stack) and stack.ndim > 1:  # of a scalar, separate optimisers cannot tell
-                    found[f"{name}/{key}"] = value[member]
+            parameter = stack if self._rows is None else self._rows[member][name]
+            for key, value in known.get(parameter, {}).items():
+                if (
+                    _has_entries(key, value, parameter) and stack.ndim > 1
+                ):  # separate optimisers cannot tell of a scalar
+                    found[f"{name}/{key}"] = value[member] if self._rows is None else value
         return found
 
-    def _remembered(self, parameters: Mapping[str, Tensor]) -> Memory:
+    def _split(self) -> list[dict[str, Tensor]]:
+        """Rows that look into the stacks, and what is remembered of each."""
+        state: dict[Tensor, Any] = self._optimizer.state
+        rows: list[dict[str, Tensor]] = [
+            {name: nn.Parameter(stack.detach()[member], stack.requires_grad) for name, stack in self._stacks.items()}
+            for member in range(self._count)
+        ]
+        self._optimizer.state = defaultdict(dict)
+        for name, stack in self._stacks.items():
+            if stack in state:
+                for member, row in enumerate(rows):
+                    self._optimizer.state[row[name]] = {
+                        key: value[member].clone() if _has_entries(key, value, stack) else _copied(value)
+                        for key, value in state[stack].items()
+                    }
+        return rows
+
+    def _agree(self, rows: list[dict[str, Tensor]]) -> bool:
+        """Whether models differ in what is remembered of entries only."""
         state = self._optimizer.state
-        return {
-            name: {key: _ENTRIES if _has_entries(value, p) else value for key, value in state[p].items()}
-            for name, p in parameters.items()
-            if p in state
+        found = {
+            tuple(
+                (name, key, None if _has_entries(key, value, parameter) else float(value))
+                for name, parameter in row.items()
+                for key, value in state.get(parameter, {}).items()
+            )
+            for row in rows
         }
+        return len(found) == 1
 
-    def _recall(self, memory: Memory) -> None:
-        """All models are of one number of steps again."""
-        for name, state in memory.items():
-            for key, value in state.items():
-                if value is not _ENTRIES:
-                    self._optimizer.state[self._stacks[name]][key] = _copied(value)
-        self._memory = None
+    def _join(self, rows: list[dict[str, Tensor]]) -> None:
+        state: dict[Tensor, Any] = self._optimizer.state
+        self._optimizer.state = defaultdict(dict)
+        for name, stack in self._stacks.items():
+            first = rows[0][name]
+            if first in state:
+                self._optimizer.state[stack] = {
+                    key: torch.stack([state[r[name]][key] for r in rows]) if _has_entries(key, value, first) else value
+                    for key, value in state[first].items()
+                }
+        self._rows = None
 
-    @torch.no_grad()
-    def _step_some(self, members: list[int], memory: Memory) -> Memory:
-        """A step of copies of some rows, which are written back."""
-        whole, groups = self._optimizer.state, [group["params"] for group in self._optimizer.param_groups]
-        parts = {name: nn.Parameter(stack[members], stack.requires_grad) for name, stack in self._stacks.items()}
-        by_stack = {stack: parts[name] for name, stack in self._stacks.items()}
-        states: dict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for name, state in memory.items():
-            stack = self._stacks[name]
-            for key, value in state.items():
-                states[parts[name]][key] = whole[stack][key][members] if value is _ENTRIES else _copied(value)
-        for stack, part in by_stack.items():
-            part.grad = None if stack.grad is None else stack.grad[members]
+    def _step_rows(self, rows: list[dict[str, Tensor]], members: Sequence[int]) -> None:
+        groups = [group["params"] for group in self._optimizer.param_groups]
+        names = {stack: name for name, stack in self._stacks.items()}
+        for member, row in zip(members, rows, strict=True):
+            for name, stack in self._stacks.items():
+                row[name].grad = None if stack.grad is None else stack.grad[member]
         try:
-            self._optimizer.state = states  # type: ignore[assignment]
             for group, stacks in zip(self._optimizer.param_groups, groups, strict=True):
-                group["params"] = [by_stack[stack] for stack in stacks]
+                group["params"] = [row[names[stack]] for row in rows for stack in stacks]
             self._optimizer.step()
-            found = self._remembered(parts)
         finally:
-            self._optimizer.state = whole
             for group, stacks in zip(self._optimizer.param_groups, groups, strict=True):
                 group["params"] = stacks
-        for name, stack in self._stacks.items():
-            stack[members] = parts[name]
-            for key, value in states.get(parts[name], {}).items():
-                if _has_entries(value, parts[name]):
-                    whole[stack].setdefault(key, value.new_zeros(stack.shape))[members] = value
-                else:
-                    whole[stack].setdefault(key, value)
-        return found
 
 
-def _has_entries(value: Any, parameter: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape == parameter.shape
+def _has_entries(key: str, value: Any, parameter: Tensor) -> bool:
+    return key not in _OF_ALL_ENTRIES and isinstance(value, Tensor) and value.shape == parameter.shape
 
 
 def _copied(value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) else value
-
-
-def _key(memory: Memory) -> tuple[object, ...]:
-    """Equal for models that can step together."""
-    return tuple(
-        (name, key, value if value is _ENTRIES else float(value))
-        for name, state in memory.items()
-        for key, value in state.items()
-    )

@@ -17,6 +17,7 @@ from tithe.tether.growth import grow
 from tithe.tether.homogeneity import homogeneity, model_homogeneity
 from tithe.tether.nodes import importance, tether_nodes
 from tithe.tether.parametrization import Tether, attach, detach, tethers
+from tithe.tether.peer import Peer
 from tithe.tether.policy import MergePolicy, Plateau
 from tithe.tether.population import Population
 from tithe.tether.renormalizer import Renormalizer
@@ -28,6 +29,7 @@ __all__ = [
     "Generations",
     "LayerTethers",
     "MergePolicy",
+    "Peer",
     "Plateau",
     "Population",
     "Renormalizer",

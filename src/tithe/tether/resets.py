@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tithe.tether.chains import Hidden, weight_of
-from tithe.tether.scene import Scene, moments
+from tithe.tether.scene import Scene, moments, squares
 
 __all__ = [
     "POLICIES",
@@ -57,6 +57,8 @@ def dormant(scene: Scene, hidden: Hidden) -> Tensor:
 def restart(scene: Scene, hidden: Hidden, nodes: Tensor) -> Tensor:
     """Begin nodes anew: incoming weights drawn, BatchNorm entries as at first, outgoing weights and moments zero.
 
+    Averages of squares (Adam, RMSprop, Adagrad) become their mean over the layer instead of zero.
+
     Weights between such a node and an anchored one behind it are zero, as for all readers: it must not hear noise.
     Between nodes that are restarted in one renewal they are drawn.
 
@@ -75,22 +77,23 @@ def restart(scene: Scene, hidden: Hidden, nodes: Tensor) -> Tensor:
     free = scene.free(hidden.name, incoming)
     drawn = _rows(scene, hidden, nodes)
     _write(incoming, nodes, drawn, free)
-    for moment in moments(scene.optimizer, incoming):
-        _write(moment, nodes, torch.zeros_like(moment[nodes]), free)
+    for moment, value in _anew(scene, incoming):
+        _write(moment, nodes, value.expand_as(moment[nodes]), free)
     if hidden.layer.bias is not None:
         bias = weight_of(hidden.layer, "bias")
         bias[nodes] = draw(scene, (hidden.name, "bias"), bias[nodes])
-        _zero(moments(scene.optimizer, bias), nodes)
+        _fill(scene, bias, nodes)
     for norm in hidden.norms:
         for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
             entries: Tensor | None = getattr(norm, name)
             if entries is not None:
                 entries[nodes] = value
-                _zero(moments(scene.optimizer, entries), nodes)
+                _fill(scene, entries, nodes)
     _hand_over(scene, hidden, nodes)
     outgoing = weight_of(hidden.reader)
-    for tensor in (outgoing, *moments(scene.optimizer, outgoing)):
-        hidden.outgoing(tensor.data)[:, nodes] = 0
+    hidden.outgoing(outgoing.data)[:, nodes] = 0
+    for moment, value in _anew(scene, outgoing):
+        hidden.outgoing(moment)[:, nodes] = value
     return nodes
 
 
@@ -196,9 +199,19 @@ def _write(tensor: Tensor, nodes: Tensor, new: Tensor, free: Tensor | None) -> N
     tensor[nodes] = new if free is None else torch.where(free[nodes], new, tensor[nodes])
 
 
-def _zero(tensors: list[Tensor], nodes: Tensor) -> None:
-    for tensor in tensors:
-        tensor[nodes] = 0
+def _anew(scene: Scene, parameter: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Moments and what they begin anew with: 0, and for averages of squares the mean over the parameter.
+
+    From squares of 0, an Adam that has long stopped correcting for its start would take steps several times its rate.
+    """
+    averages = squares(scene.optimizer, parameter)
+    zero = [(moment, moment.new_zeros(())) for moment in moments(scene.optimizer, parameter)]
+    return [*zero, *((average, average.mean()) for average in averages)]
+
+
+def _fill(scene: Scene, parameter: Tensor, nodes: Tensor) -> None:
+    for moment, value in _anew(scene, parameter):
+        moment[nodes] = value
 
 
 POLICIES: dict[str, Policy] = {

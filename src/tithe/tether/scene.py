@@ -11,7 +11,9 @@ from torch.optim import Optimizer
 
 from tithe.tether.chains import Hidden, Layer
 
-__all__ = ["Overlay", "Scene", "Spread", "moments", "spread"]
+__all__ = ["Overlay", "Scene", "Spread", "moments", "spread", "squares"]
+
+_SQUARES = ("exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum")  # torch's names in Adam, RMSprop, Adagrad
 
 Overlay = Literal["initial", "orthogonal"]
 
@@ -105,3 +107,14 @@ def moments(optimizer: Optimizer | None, parameter: Tensor) -> list[Tensor]:
     """
     state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
     return [x for x in state.values() if isinstance(x, Tensor) and x.ndim and x.shape == parameter.shape]
+
+
+def squares(optimizer: Optimizer | None, parameter: Tensor) -> list[Tensor]:
+    """Those of the moments that average or add up squares of the gradient.
+
+    >>> squares(None, torch.ones(2))
+    []
+    """
+    state = optimizer.state.get(parameter, {}) if optimizer is not None else {}
+    found = [state[name] for name in _SQUARES if isinstance(state.get(name), Tensor)]
+    return [x for x in found if x.ndim and x.shape == parameter.shape]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import subprocess
@@ -15,7 +16,9 @@ from torch import nn
 
 from benchmarks.bars.bar import Reading, bar
 from benchmarks.populations import RESULTS, gain, measure
-from tithe.tether import attach, detach
+from tithe.meter import paired
+from tithe.parallel import threads
+from tithe.tether import Population, attach, detach
 
 _LEAST = {"alike": 7.0, "conflict": 4.0}
 _ROOT = Path(__file__).parents[2]
@@ -42,6 +45,33 @@ def populations() -> Iterator[Reading]:
         yield Reading(f"{name}, eight members, three unknown groups, {len(rows)} seeds",
                       f"groups {'found' if found_all else 'NOT found'}, again {worst} intervals after a change at most",
                       "found, ≤ 5 intervals", found_all and worst <= 5)  # fmt: skip
+
+
+@bar("tether-speed")
+def speed() -> Iterator[Reading]:
+    """A step of eight small models together, against one of a single model in a plain loop, two threads."""
+    x, y = torch.randn(8, 32, 196, generator=torch.Generator().manual_seed(0)), torch.arange(32) % 10
+
+    def adam(parameters: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=1e-3)
+
+    def network() -> nn.Sequential:
+        return nn.Sequential(nn.Linear(196, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
+
+    start = network()
+    members = [copy.deepcopy(start) for _ in range(8)]
+    population = Population(members, nn.functional.cross_entropy, adam, fixed=[[i] for i in range(8)])
+    optimizer = adam(start.parameters())
+
+    def one() -> None:
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(start(x[0]), y).backward()
+        optimizer.step()
+
+    with threads(2):
+        timed = paired(lambda: population.step([(part, y) for part in x]), one, 201)
+    figure = f"{timed.ratio:.2f}× [{timed.low:.2f}, {timed.high:.2f}]"
+    yield Reading("eight members 196 → 128 → 64 → 10 over one plain model", figure, "≤ 3×", timed.ratio <= 3)
 
 
 @bar("tether-detach")

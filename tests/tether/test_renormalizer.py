@@ -133,7 +133,7 @@ class TestFollowing:
 
 class TestRestarting:
     @pytest.mark.parametrize("kind", list(MODELS))
-    def test_restarted_nodes_put_out_nothing_and_have_no_moments(self, kind):
+    def test_restarted_nodes_put_out_nothing_and_have_no_memory(self, kind):
         make, shape = MODELS[kind]
         model = make()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -143,20 +143,52 @@ class TestRestarting:
         scene = scene_of(model, noise(*shape), optimizer=optimizer)
         hidden, nodes = scene.hidden[0], torch.tensor([1, 4])
         before = copy.deepcopy(model.state_dict())
+        old_moments = {p: copy.deepcopy(state) for p, state in optimizer.state.items()}
         restart(scene, hidden, nodes)
         reader, stay = hidden.reader.weight.detach(), torch.tensor([i not in (1, 4) for i in range(hidden.nodes)])
         assert not reader[:, nodes].any()
         assert torch.equal(reader[:, stay], before[f"{hidden.reader_name}.weight"][:, stay])
         weight, old = hidden.layer.weight.detach(), before[f"{hidden.name}.weight"]
         assert torch.equal(weight[stay], old[stay]) and (weight[nodes] != old[nodes]).all()
-        for moment in moments(optimizer, hidden.layer.weight) + moments(optimizer, hidden.layer.bias):
-            assert not moment[nodes].any() and moment[stay].any()
+        for parameter in (hidden.layer.weight, hidden.layer.bias):
+            assert not optimizer.state[parameter]["exp_avg"][nodes].any()
+            assert optimizer.state[parameter]["exp_avg"][stay].any()
+            square = optimizer.state[parameter]["exp_avg_sq"]
+            mean = old_moments[parameter]["exp_avg_sq"].mean()
+            torch.testing.assert_close(square[nodes], mean.expand_as(square[nodes]))
+            assert torch.equal(square[stay], old_moments[parameter]["exp_avg_sq"][stay])
+        state = optimizer.state[hidden.reader.weight]
         assert len(moments(optimizer, hidden.reader.weight)) == 2
-        assert not any(moment[:, nodes].any() for moment in moments(optimizer, hidden.reader.weight))
+        assert not state["exp_avg"][:, nodes].any()
+        torch.testing.assert_close(state["exp_avg_sq"][:, nodes].var(), torch.tensor(0.0))
+        assert (state["exp_avg_sq"][:, nodes] > 0).all()
         for norm in hidden.norms:
             assert norm.weight[nodes].tolist() == norm.running_var[nodes].tolist() == [1, 1]
             assert norm.bias[nodes].tolist() == norm.running_mean[nodes].tolist() == [0, 0]
             assert not torch.equal(norm.running_var[stay], torch.ones(hidden.nodes - 2))
+
+    @pytest.mark.parametrize(
+        ("kind", "most"), [(torch.optim.Adam, 1.2), (torch.optim.RMSprop, 1.2), (torch.optim.Adagrad, 1.2)]
+    )
+    def test_a_restarted_node_is_not_moved_faster_than_others(self, kind, most):
+        model = perceptron()
+        optimizer = kind(model.parameters(), lr=0.001)
+
+        def step(seed):
+            optimizer.zero_grad()
+            (model(noise(64, 6, seed=seed)) - 1).square().mean().backward()
+            for parameter in model.parameters():
+                parameter.grad = torch.ones_like(parameter) * (1 if seed % 2 else -1)  # all alike
+            optimizer.step()
+
+        for seed in range(5000 if kind is torch.optim.Adam else 200):
+            step(seed)
+        scene = scene_of(model, noise(50, 6), optimizer=optimizer)
+        restart(scene, scene.hidden[0], torch.tensor([2]))
+        before = model[0].weight.detach().clone()
+        step(5001)
+        moved = (model[0].weight.detach() - before).abs().mean(1)
+        assert moved[2] < most * moved[3]
 
     def test_of_a_constant_node_nothing_is_missed(self):
         model = perceptron()

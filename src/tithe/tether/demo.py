@@ -98,6 +98,7 @@ def _train(
     meetings: list[Meeting] = []
     recent: list[float] = []
     means: list[float] = []
+    watched: dict[str, int] = {}
     step, batches = 0, -(-len(x) // BATCH)
     for epoch in range(epochs):
         merges = 0
@@ -106,13 +107,14 @@ def _train(
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x[rows]), y[rows])
             torch.autograd.backward(loss)
+            watched = watched or _steepest(model)
             optimizer.step()
             step += 1
             recent.append(float(loss.detach()))
-            _tell_point(ledger, run, model, step, epoch, recent[-1])
             tell(step, epochs * batches)
             if step % EVERY:
                 continue
+            _tell_point(ledger, run, model, watched, step, epoch, recent[-1])
             means.append(sum(recent) / len(recent))
             recent = []
             ledger.append(run, "tether", "loss", {"step": step, "losses": [means[-1]], "members": ["0"]})
@@ -142,15 +144,24 @@ def _meet(model: nn.Module, other: Tensor, step: int, loss: float, may_merge: bo
     return Meeting(step, loss, dot, centred, done)
 
 
-def _tell_point(ledger: Ledger, run: str, model: nn.Sequential, step: int, epoch: int, loss: float) -> None:
-    if step % EVERY:
-        return
+def _steepest(model: nn.Module) -> dict[str, int]:
+    """In each of the first two layers the weight that is about to move most, for the picture of the path."""
+    weights = [(name, p) for name, p in model.named_parameters() if p.ndim > 1][:2]
+    return {name: int(p.grad.abs().argmax()) for name, p in weights if p.grad is not None}
+
+
+def _tell_point(
+    ledger: Ledger, run: str, model: nn.Module, watched: dict[str, int], step: int, epoch: int, loss: float
+) -> None:
     weights = {n: p.detach() for n, p in model.named_parameters() if p.ndim > 1}
-    first, second, *_ = weights.values()
-    names = ["first weight of layer 0", "first weight of layer 2"]
-    point = {"step": step, "epoch": epoch, "loss": loss, "a": float(first[0, 0]), "b": float(second[0, 0])}
+    a, b = (float(weights[name].flatten()[place]) for name, place in watched.items())
+    names = []
+    for name, place in watched.items():
+        row, column = divmod(place, weights[name].shape[1])
+        names.append(f"weight [{row}, {column}] of layer {name.partition('.')[0]}")
+    point = {"step": step, "epoch": epoch, "loss": loss, "a": a, "b": b, "member": "0", "names": names}
     layers = {n.partition(".")[0]: {"mean": float(w.mean()), "std": float(w.std())} for n, w in weights.items()}
-    ledger.append(run, "tether", "point", {**point, "member": "0", "names": names})
+    ledger.append(run, "tether", "point", point)
     ledger.append(run, "tether", "layers", {"step": step, "member": "0", "layers": layers})
 
 

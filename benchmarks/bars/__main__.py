@@ -15,6 +15,7 @@ from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     hashtrons,
     package,
     products,
+    renormalizing,
     resolvents,
     sparse_inference,
     tethers,

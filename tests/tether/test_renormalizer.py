@@ -168,27 +168,27 @@ class TestRestarting:
             assert not torch.equal(norm.running_var[stay], torch.ones(hidden.nodes - 2))
 
     @pytest.mark.parametrize(
-        ("kind", "most"), [(torch.optim.Adam, 1.2), (torch.optim.RMSprop, 1.2), (torch.optim.Adagrad, 1.2)]
+        ("kind", "options"),
+        [(torch.optim.Adam, {"betas": (0.9, 0.99)}), (torch.optim.RMSprop, {}), (torch.optim.Adagrad, {})],
     )
-    def test_a_restarted_node_is_not_moved_faster_than_others(self, kind, most):
+    def test_a_restarted_node_is_not_moved_faster_than_others(self, kind, options):
         model = perceptron()
-        optimizer = kind(model.parameters(), lr=0.001)
+        optimizer = kind(model.parameters(), lr=0.001, **options)
 
-        def step(seed):
-            optimizer.zero_grad()
-            (model(noise(64, 6, seed=seed)) - 1).square().mean().backward()
+        def step(sign):
             for parameter in model.parameters():
-                parameter.grad = torch.ones_like(parameter) * (1 if seed % 2 else -1)  # all alike
+                parameter.grad = torch.full_like(parameter, sign)
             optimizer.step()
 
-        for seed in range(5000 if kind is torch.optim.Adam else 200):
-            step(seed)
+        for _ in range(300):
+            step(-1.0)
+            step(1.0)
         scene = scene_of(model, noise(50, 6), optimizer=optimizer)
         restart(scene, scene.hidden[0], torch.tensor([2]))
         before = model[0].weight.detach().clone()
-        step(5001)
+        step(1.0)
         moved = (model[0].weight.detach() - before).abs().mean(1)
-        assert moved[2] < most * moved[3]
+        assert moved[2] <= 1.2 * moved[3]
 
     def test_of_a_constant_node_nothing_is_missed(self):
         model = perceptron()

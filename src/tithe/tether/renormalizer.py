@@ -51,10 +51,10 @@ class Renormalizer:
 
     Call ``step`` after the optimiser's. The default policy ``"renormalise"`` restarts the share of each hidden layer's
     nodes with least mean |h| · Σ |outgoing weight|: incoming weights are drawn anew, outgoing ones and the optimiser's
-    moments of both are zero, so what a restarted node puts out changes nothing until it has learned; what it put out
-    on average before goes into the biases behind it. Then each layer is scaled back to ``norm`` times its initial
-    norm where it is larger. For comparison there are ``"dormant"`` (ReDo), ``"shrink-and-perturb"`` and ``"none"``; a
-    function of a ``Scene`` is a policy, too.
+    moments of both are zero (averages of squares: the layer's mean), so what a restarted node puts out changes nothing
+    until it has learned; what it put out on average before goes into the biases behind it. Then each layer that is
+    larger than ``norm`` times its initial norm is pulled towards that. For comparison there are ``"dormant"`` (ReDo),
+    ``"shrink-and-perturb"`` and ``"none"``; a function of a ``Scene`` is a policy, too.
 
     Activities are gathered in training mode by hooks on the layers that read the nodes, as exponential averages.
 
@@ -100,8 +100,8 @@ class Renormalizer:
         optimizer: Optimizer | None,
         *,
         policy: str | Policy = "renormalise",
-        every: int = 125,
-        share: float = 0.1,
+        every: int = 25,
+        share: float = 0.02,
         overlay: Overlay = "initial",
         when: Literal["schedule", "stall"] | Stall = "schedule",
         anchors: Anchors | None = None,
@@ -110,7 +110,7 @@ class Renormalizer:
         shrink: float = 0.9,
         perturb: float = 0.1,
         norm: float = 2.0,
-        pull: float = 1.0,
+        pull: float = 0.02,
         stride: int = 5,
         memory: float = 0.9,
         before: Callable[[int, str], None] | None = None,

@@ -77,23 +77,23 @@ def restart(scene: Scene, hidden: Hidden, nodes: Tensor) -> Tensor:
     free = scene.free(hidden.name, incoming)
     drawn = _rows(scene, hidden, nodes)
     _write(incoming, nodes, drawn, free)
-    for moment, value in _anew(scene, incoming):
-        _write(moment, nodes, value.expand_as(moment[nodes]), free)
+    for moment, begin in _anew(scene, incoming):
+        _write(moment, nodes, begin.expand_as(moment[nodes]), free)
     if hidden.layer.bias is not None:
         bias = weight_of(hidden.layer, "bias")
         bias[nodes] = draw(scene, (hidden.name, "bias"), bias[nodes])
         _fill(scene, bias, nodes)
     for norm in hidden.norms:
-        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+        for name, fresh in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
             entries: Tensor | None = getattr(norm, name)
             if entries is not None:
-                entries[nodes] = value
+                entries[nodes] = fresh
                 _fill(scene, entries, nodes)
     _hand_over(scene, hidden, nodes)
     outgoing = weight_of(hidden.reader)
     hidden.outgoing(outgoing.data)[:, nodes] = 0
-    for moment, value in _anew(scene, outgoing):
-        hidden.outgoing(moment)[:, nodes] = value
+    for moment, begin in _anew(scene, outgoing):
+        hidden.outgoing(moment)[:, nodes] = begin
     return nodes
 
 
@@ -210,8 +210,8 @@ def _anew(scene: Scene, parameter: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 
 def _fill(scene: Scene, parameter: Tensor, nodes: Tensor) -> None:
-    for moment, value in _anew(scene, parameter):
-        moment[nodes] = value
+    for moment, begin in _anew(scene, parameter):
+        moment[nodes] = begin
 
 
 POLICIES: dict[str, Policy] = {

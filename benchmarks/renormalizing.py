@@ -38,7 +38,9 @@ TASKS, TUNING_TASKS, LAST = 16, 10, 5
 
 
 class Protocol(NamedTuple):
-    """One way to lose plasticity; chosen so that plain training does, before anything was compared."""
+    """One way to lose plasticity. That of permuted inputs was taken after another one, in which some arms had been
+    seen on one seed to jump about at the ends of tasks; plain and fresh training alone spoke for it.
+    """
 
     adam: bool  # else descent with momentum 0.9
     rate: float

@@ -311,13 +311,22 @@ def test_what_cannot_form_a_population():
 
 def test_trials_leave_nothing_behind():
     model = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model[1].eval()  # frozen statistics stay frozen
     before = copy.deepcopy(model)
     batches = [(noise(6, 8), torch.zeros(6, dtype=torch.int64))]
     assert output_layer(model) == "2" and loss_on(model, LOSS, batches) > 0
     changed = {"0.weight": torch.zeros(4, 8)}
     assert features(model, changed, batches).shape == (6, 4)
     assert not torch.equal(features(model, changed, batches), features(model, {}, batches))
-    assert same(model, before) and model.training and not model[2]._forward_pre_hooks
+    assert same(model, before) and model.training and not model[1].training and not model[2]._forward_pre_hooks
+
+
+def test_predictions_leave_modes_and_statistics_alone():
+    start = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 4))
+    pop = Population([copy.deepcopy(start) for _ in range(2)], LOSS, adam)
+    x = noise(6, 8)
+    assert torch.equal(pop.predict(x), pop.predict(x))
+    assert all(model.training and same(model, start) for model in pop.models)
 
 
 def test_agreement_of_features_of_itself_is_one_and_of_strangers_is_not():

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
+from tithe.tether.modes import evaluating
 
 __all__ = ["Homogeneity", "ModelHomogeneity", "homogeneity", "model_homogeneity"]
 
@@ -112,7 +113,6 @@ def _read(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """What each layer reads of a batch, apart from the batch itself."""
     read: dict[str, Tensor] = {}
     given = x.untyped_storage().data_ptr()
-    modes = {module: module.training for module in model.modules()}
     hooks = []
     for name, module in model.named_modules():
         if isinstance(module, _LAYERS):
@@ -123,13 +123,11 @@ def _read(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
             hooks.append(module.register_forward_pre_hook(keep))
     try:
-        model.eval()
-        model(x)
+        with evaluating(model):
+            model(x)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return read
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tithe.errors import InvalidValueError
+from tithe.tether.modes import evaluating
 
 __all__ = ["importance", "layers_with_nodes", "tether_nodes"]
 
@@ -121,18 +122,14 @@ def _seen(
 
         return hear
 
-    modes = {module: module.training for module in model.modules()}
     handles = [layer.register_forward_hook(listen(name), with_kwargs=True) for name, layer in layers.items()]
     try:
-        model.eval()  # neither dropout nor the statistics of BatchNorm have a part in this
-        with torch.enable_grad():
+        with evaluating(model), torch.enable_grad():  # dropout and statistics of BatchNorm have no part in this
             value = _loss(model(*x) if isinstance(x, tuple) else model(x), y, loss)
             gradients = torch.autograd.grad(value, probes, allow_unused=True, materialize_grads=True)
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     heard: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {name: [] for name in layers}
     for (name, entered, output), gradient in zip(calls, gradients, strict=True):
         heard[name].append((entered, output, gradient))

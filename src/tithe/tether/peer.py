@@ -15,6 +15,7 @@ from tithe.tether.compatibility import compatibility
 from tithe.tether.exchange import Exchange, Message
 from tithe.tether.forming import copy_tensors
 from tithe.tether.members import Loss, tensors_of
+from tithe.tether.modes import evaluating
 from tithe.tether.policy import MergePolicy
 from tithe.tether.trials import features, loss_on, output_layer
 from tithe.tether.watch import Watch
@@ -127,11 +128,8 @@ class Peer:
         """Of another's weights on the own batches."""
         model, batches = self.model, self._probes
         tensors = {name: tensor.to(self._watch.before[name]) for name, tensor in message.tensors.items()}
-        training = model.training
-        model.eval()
-        found = sum(float(self._loss(functional_call(model, tensors, (x,)), y)) for x, y in batches) / len(batches)
-        model.train(training)
-        return found
+        with evaluating(model):
+            return sum(float(self._loss(functional_call(model, tensors, (x,)), y)) for x, y in batches) / len(batches)
 
     def _learns_alike(self, message: Message) -> bool:
         """Whether its features have changed as the own ones since the common beginning."""

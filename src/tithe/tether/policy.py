@@ -37,8 +37,8 @@ class MergePolicy:
     group's weights.
 
     ``"transfer"`` compares what members have just learned by trying it on: how much of its own gain a member would
-    have with the weights of another (see ``transfer``). It needs no threshold that depends on sizes, and unlike a
-    cosine of updates tells conflicting labels from other samples of the same task.
+    have with the weights of another (see ``transfer``). Its threshold means the same for every network and task: 0 is
+    no use. Cosines of updates are above chance under conflicting labels, too, and where to cut them depends on both.
 
     Attributes:
         interval: steps between decisions.

@@ -19,6 +19,7 @@ from tithe.tether.generations import Generations
 from tithe.tether.grouping import Grouping
 from tithe.tether.members import Batch, Loss, MakeOptimizer, tensors_of
 from tithe.tether.merging import adopt, distance, merge, repel
+from tithe.tether.modes import evaluating
 from tithe.tether.parametrization import detach, tethers
 from tithe.tether.policy import MergePolicy, Plateau, clusters, transfer
 from tithe.tether.trials import agreement_of_features, loss_on, output_layer
@@ -157,7 +158,7 @@ class Population:
 
     @torch.no_grad()
     def predict(self, x: Any, *, member: int | None = None, group_of: int | None = None) -> Tensor:
-        """Outputs of one member, the mean outputs of the group that a member is in, or of all.
+        """Outputs of one member, the mean outputs of the group that a member is in, or of all; in evaluation mode.
 
         Where members learn conflicting things, the mean over all is of no use: ask a member or a group.
         """
@@ -166,7 +167,11 @@ class Population:
             chosen = [member]
         elif group_of is not None:
             chosen = next(group for group in self.groups if group_of in group)
-        return torch.stack([self.models[i](x) for i in chosen]).mean(0)
+        outputs = []
+        for model in (self.models[i] for i in chosen):
+            with evaluating(model):
+                outputs.append(model(x))
+        return torch.stack(outputs).mean(0)
 
     def export(self, member: int) -> nn.Module:
         """A copy of a member as a plain model: tethers baked in, memory of its own. O(weights)."""

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from tithe.tether.compatibility import compatibility
 from tithe.tether.members import Loss, tensors_of
+from tithe.tether.modes import evaluating
 
 __all__ = ["agreement_of_features", "features", "loss_on", "output_layer"]
 
@@ -28,12 +29,8 @@ def loss_on(model: nn.Module, loss: Loss, batches: Sequence[Any]) -> float:
     """
     if not batches:
         return math.nan
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         return sum(float(loss(model(x), y)) for x, y in batches) / len(batches)
-    finally:
-        model.train(training)
 
 
 def output_layer(model: nn.Module) -> str:
@@ -69,14 +66,12 @@ def features(model: nn.Module, tensors: Mapping[str, Tensor], batches: Sequence[
         seen.append(inputs[0].flatten(1))
 
     hook = model.get_submodule(output_layer(model)).register_forward_pre_hook(keep)
-    training = model.training
-    model.eval()
     try:
-        for x, _ in batches:
-            functional_call(model, {**tensors_of(model), **tensors}, (x,))
+        with evaluating(model):
+            for x, _ in batches:
+                functional_call(model, {**tensors_of(model), **tensors}, (x,))
     finally:
         hook.remove()
-        model.train(training)
     return torch.cat(seen)
 
 
@@ -85,8 +80,8 @@ def agreement_of_features(
 ) -> Tensor:
     """Whether models have learned the same features: CKA of what changed in them since some earlier weights.
 
-    Two models that learn one task under different labels change their features alike (about 0.9 on images of digits),
-    those that see other inputs do not (about 0.5); weights and their updates do not tell the two cases apart.
+    Two models that learn one task under different labels change their features alike, those that see other inputs do
+    not; weights and their updates do not tell the two cases apart.
 
     Args:
         models: of one architecture, or at least with inputs of one kind.

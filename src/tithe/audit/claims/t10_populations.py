@@ -11,7 +11,8 @@ from tithe.audit.statistics import interval
 
 __all__ = ["CLAIM", "OURS", "POOLED", "judge"]
 
-OURS, ALONE, ALWAYS, KNOWN, POOLED = "population", "independent", "always merge", "known groups", "pooled, known groups"
+OURS, ALONE, ALWAYS, KNOWN = "population", "independent", "always merge", "known groups"
+POOLED = "pooled, known groups, 4× steps"  # of as much work as all members together
 KINDS = {"alike": [0, 0, 0, 0], "conflict": [0, 0, 1, 1]}
 _QUICK_RATE = 0.03
 
@@ -33,9 +34,8 @@ def judge(found: Evidence) -> Finding:
     summary = f"A population is better than its members alone; merging always would give {harm} points under conflict."
     better = rows["alike", POOLED]["accuracy"] - ours["alike"]["accuracy"]
     if better > 0:
-        condition = (
-            f"the members' data cannot be pooled: one model on all of it is {show(better, '.1f')} points better."
-        )
+        points = show(better, ".1f")
+        condition = f"their data cannot be pooled: one model on all of it, at as much work, is {points} points better."
         return Finding("holds if", summary, measured, reason, condition=condition)
     return Finding("holds", summary, measured, reason)
 
@@ -116,7 +116,7 @@ CLAIM = Claim(
         "adapts in real time and keeps what repeated similar inputs would wash out."
     ),
     claimed="better than the same models trained alone",
-    baseline="independent members, merging always, groups that are known, one model on the pooled data",
+    baseline="independent members, merging always, known groups, one model on the pooled data at as much work",
     budget=45.0,
     measure=_measure,
     judge=judge,

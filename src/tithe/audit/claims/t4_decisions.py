@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import statistics
 from typing import Any
 
 from tithe.audit.claim import Claim, Finding, Run
@@ -12,6 +14,7 @@ from tithe.audit.formatting import show
 __all__ = ["CLAIM", "judge"]
 
 SOURCE, OURS = "Σ T∘T′ > 50", "transfer ≥ 0.1"
+_TESTS = {SOURCE: 50.0, "cosine of updates ≥ 0.1": 0.1, "cosine of the output's update ≥ 0.1": 0.1, OURS: 0.1}
 RIGHT = 0.95  # of the pairs, to call a test a test
 _STEPS, _RATE = 75, 0.03
 _GROUPS = [[0, 1], [2, 3]]
@@ -53,24 +56,30 @@ def _measure(run: Run) -> Evidence:
     except DataUnavailableError:
         run.need(False, "the MNIST images, which are not on this machine and could not be fetched")
     seeds = run.seeds(run.pick(quick=3, full=10))
-    right: dict[str, list[tuple[bool, bool]]] = {}
+    scores: dict[str, list[tuple[bool, float]]] = {}
     truth = {pair: pair[0] // 2 == pair[1] // 2 for pair in itertools.combinations(range(4), 2)}
     with threads(1):
         for number, seed in enumerate(seeds):
             run.progress(number / len(seeds), f"seed {seed}")
-            for test, decided in _decisions(shards(data, [0, 0, 1, 1], seed), seed, SETTINGS["sgd"]).items():
-                right.setdefault(test, []).extend((truth[pair], decided[pair]) for pair in truth)
+            for test, found in _scores(shards(data, [0, 0, 1, 1], seed), seed, SETTINGS["sgd"]).items():
+                scores.setdefault(test, []).extend((truth[pair], found[pair]) for pair in truth)
         plateaus = _plateaus(run)
     rows: list[Row] = []
-    for test, pairs in right.items():
-        together, apart = ([d for same, d in pairs if same is kind] for kind in (True, False))
-        rows.append({
-            "test": test, "right": sum(same == d for same, d in pairs) / len(pairs),
-            "together": sum(together) / len(together), "apart": sum(apart) / len(apart),
-        })  # fmt: skip
+    for test, pairs in scores.items():
+        merged = [(same, score >= _TESTS[test]) for same, score in pairs]
+        row: dict[str, Any] = {"test": test, "right": sum(same == done for same, done in merged) / len(merged)}
+        row["hindsight"] = max(
+            statistics.mean(same == (score >= cut) for same, score in pairs) for _, cut in [*pairs, (False, math.inf)]
+        )
+        for kind, name in ((True, "together"), (False, "apart")):
+            row[name] = statistics.mean(done for same, done in merged if same is kind)
+            row[f"mean_{name}"] = statistics.mean(score for same, score in pairs if same is kind)
+        rows.append(row)
     columns = (
         Column("test", "test"), Column("right", "right", ".0%"), Column("together", "merges of one task", ".0%"),
         Column("apart", "merges under conflicting labels", ".0%"),
+        Column("hindsight", "right at the best threshold in hindsight", ".0%"),
+        Column("mean_together", "mean, one task", ".2f"), Column("mean_apart", "mean, conflicting labels", ".2f"),
     )  # fmt: skip
     caption = f"Pairs of four members after {_STEPS} steps alone, two of them under other labels, {len(seeds)} seeds"
     series = [Series(row["test"], [row["together"]], [row["apart"]]) for row in rows]
@@ -79,8 +88,8 @@ def _measure(run: Run) -> Evidence:
                     {"plateaus": plateaus})  # fmt: skip
 
 
-def _decisions(tasks: Any, seed: int, setting: Any) -> dict[str, dict[tuple[int, int], bool]]:
-    """For each test and pair of members, whether it would merge them."""
+def _scores(tasks: Any, seed: int, setting: Any) -> dict[str, dict[tuple[int, int], float]]:
+    """For each test and pair of members, what it compares with its threshold."""
     import torch
     from torch.nn.functional import cross_entropy
 
@@ -100,15 +109,16 @@ def _decisions(tasks: Any, seed: int, setting: Any) -> dict[str, dict[tuple[int,
     changes = [{n: t - before[n] for n, t in tensors_of(m).items()} for m in population.models]
     generator = torch.Generator().manual_seed(seed)
     random_tethers = [torch.rand(64, 64, generator=generator) for _ in tasks]
-    found: dict[str, dict[tuple[int, int], bool]] = {}
+    found: dict[str, dict[tuple[int, int], float]] = {}
     for i, j in itertools.combinations(range(len(tasks)), 2):
-        for test, decided in (
-            (SOURCE, compatibility(random_tethers[i], random_tethers[j], "dot") > 50),
-            ("cosine of updates > 0.1", compatibility(changes[i], changes[j], "update") > 0.1),
-            ("cosine of the output's update > 0.1", compatibility(changes[i], changes[j], part="output") > 0.1),
-            (OURS, float(tried[i, j]) >= 0.1),
-        ):
-            found.setdefault(test, {})[i, j] = bool(decided)
+        values = (
+            compatibility(random_tethers[i], random_tethers[j], "dot"),
+            compatibility(changes[i], changes[j], "update"),
+            compatibility(changes[i], changes[j], part="output"),
+            float(tried[i, j]),
+        )
+        for test, value in zip(_TESTS, values, strict=True):
+            found.setdefault(test, {})[i, j] = value
     return found
 
 

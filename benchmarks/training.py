@@ -46,14 +46,13 @@ PLANS = {
 
 def measure(net: str, name: str, seeds: int, device: str, names: list[str] | None, fresh: bool) -> list[dict[str, Any]]:
     """One row for each recipe; those that were measured before are not measured again, unless ``fresh``."""
-    path = RESULTS / f"training-{net}-{name}.json"
-    kept: dict[str, Any] = {} if fresh or not path.exists() else json.loads(path.read_text())
+    path, kept = _path(net, name), {} if fresh else _kept(net, name)
     plan, data, rows = PLANS[net, name], tithe.data.load(name.removesuffix("-6000")), []
     tests = range(FIRST_SEED, FIRST_SEED + seeds)
     for one in RECIPES:
         if net not in one.nets or (names and one.name not in names):
             continue
-        key = f"{one.name}, {seeds} seeds"
+        key = _key(one.name, seeds)
         if key not in kept:
             start = time.perf_counter()
             tuned = tune(one, plan, data, TUNING_SEEDS, device)
@@ -68,6 +67,25 @@ def measure(net: str, name: str, seeds: int, device: str, names: list[str] | Non
             print(f"{key}: {np.mean(found.steps):.0f} steps, {kept[key]['seconds']:.0f} s", file=sys.stderr, flush=True)
         rows.append(kept[key])
     return rows
+
+
+def measured(net: str, name: str, seeds: int, names: list[str]) -> bool:
+    """Whether ``measure`` has nothing left to do."""
+    kept = _kept(net, name)
+    return all(_key(one, seeds) in kept for one in names)
+
+
+def _path(net: str, name: str) -> Path:
+    return RESULTS / f"training-{net}-{name}.json"
+
+
+def _kept(net: str, name: str) -> dict[str, Any]:
+    path = _path(net, name)
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _key(recipe: str, seeds: int) -> str:
+    return f"{recipe}, {seeds} seeds"
 
 
 def saved(row: dict[str, Any], baseline: dict[str, Any], what: str) -> Interval | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 __all__ = ["Filtering"]
 
 _TYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
-_TILE = 4096  # points of a tile, padded
+_TILE = 2048  # points of a tile, padded
 _PARTS = 1024  # partial sums that are added at once
 
 

@@ -305,6 +305,18 @@ def test_what_cannot_be_used_is_named(options, message):
         GradientFilter(optimizer)
 
 
+def test_parameters_that_change_their_dtype_are_filtered_as_before():
+    layer = nn.Conv2d(2, 3, 3)
+    filtered = GradientFilter(torch.optim.SGD(layer.parameters(), lr=0.1), power=-1)
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        layer.to(dtype).weight.grad = torch.arange(54, dtype=dtype).reshape(3, 2, 3, 3).cos()
+        filtered.filter()
+        found.append(layer.weight.grad)
+    torch.testing.assert_close(found[0].double(), found[1], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[1], torch.arange(54, dtype=dtype).reshape(3, 2, 3, 3).cos())
+
+
 def test_sparse_gradients_are_refused():
     table = nn.Embedding(5, 9, sparse=True)
     optimizer = torch.optim.SGD(table.parameters(), lr=0.1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import math
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -69,13 +70,13 @@ class GradientFilter:
         self._matrices: dict[tuple[Any, ...], Tensor] = {}
         self._launches: dict[tuple[Any, ...], Any] = {}
         self._given: list[Tensor] = []
-        self._found: list[tuple[Tensor, tuple[int, ...]]] = []
+        self._alike: dict[tuple[Any, ...], list[Tensor]] = {}
         apply(torch.zeros(2), 0, phi, power)  # says at once what is wrong with phi or power
         self._hook: Any = optimizer.register_step_pre_hook(self._before_step)
 
     def __repr__(self) -> str:
         count = sum(len(group["params"]) for group in self._optimizer.param_groups)
-        filtered = f"{len(self._ordered())} of {count} parameters"
+        filtered = f"{sum(map(len, self._ordered().values()))} of {count} parameters"
         return f"GradientFilter(power={self._power:g}, phi={self._phi:.6f}, filtered={filtered})"
 
     def remove(self) -> None:
@@ -104,14 +105,10 @@ class GradientFilter:
 
         A loss scale does not matter, since the filter is linear: scaled gradients give scaled results.
         """
-        alike: dict[tuple[tuple[int, ...], torch.dtype, torch.device], list[Tensor]] = {}
-        for p, grid in self._ordered():
-            if (gradient := p.grad) is None:
-                continue
-            if gradient.layout != torch.strided:
+        for (grid, _, device), parameters in self._ordered().items():
+            group = [gradient for p in parameters if (gradient := p.grad) is not None]
+            if any(gradient.layout != torch.strided for gradient in group):
                 raise InvalidValueError("a sparse gradient cannot be filtered; use a dense one")
-            alike.setdefault((grid, gradient.dtype, gradient.device), []).append(gradient)
-        for (grid, _, device), group in alike.items():
             if device.type == "cuda":
                 self._replace(self._launched(group, grid), grid)
             else:  # one by one, as caches hold them
@@ -120,9 +117,10 @@ class GradientFilter:
 
     def _launched(self, gradients: list[Tensor], grid: tuple[int, ...]) -> list[Tensor]:
         """Filter on a GPU, with two launches for all, what can be; the others are left to the caller."""
-        kernels, kind = _triton(), (grid, gradients[0].dtype, gradients[0].device)
-        if math.prod(grid) > _BY_MATRIX or kernels is None:
+        kernels = _triton()
+        if not gradients or math.prod(grid) > _BY_MATRIX or kernels is None:
             return gradients
+        kind = grid, gradients[0].dtype, gradients[0].device
         if kind not in self._launches or not self._launches[kind].suits(gradients):
             self._launches[kind] = kernels.Filtering(gradients, self._matrix(grid, 1, torch.float32, kind[2]))
         others: list[Tensor] = self._launches[kind](gradients)
@@ -169,12 +167,16 @@ class GradientFilter:
     def _parameters(self) -> list[Tensor]:
         return [p for group in self._optimizer.param_groups for p in group["params"]]
 
-    def _ordered(self) -> list[tuple[Tensor, tuple[int, ...]]]:
-        """The parameters that are filtered, and along what; found anew where the optimiser has other ones."""
+    def _ordered(self) -> dict[tuple[Any, ...], list[Tensor]]:
+        """The parameters that are filtered by grid, dtype and device; found anew where others came or these moved."""
         given = self._parameters()
-        if list(map(id, given)) != list(map(id, self._given)):
-            self._given, self._found = given, [(p, grid) for p in given if (grid := self._grid(p))]
-        return self._found
+        known = len(given) == len(self._given) and all(map(operator.is_, given, self._given))
+        if not known or any(kind[1:] != (some[0].dtype, some[0].device) for kind, some in self._alike.items()):
+            self._given, self._alike = given, {}
+            for p in given:
+                if grid := self._grid(p):
+                    self._alike.setdefault((grid, p.dtype, p.device), []).append(p)
+        return self._alike
 
     def _grid(self, parameter: Tensor) -> tuple[int, ...]:
         """The shape along which a parameter is filtered; empty for what has no order."""

@@ -81,8 +81,8 @@ def _uploaded(numbers: list[int], device: torch.device) -> Tensor:
     return torch.tensor(numbers, dtype=torch.int64, pin_memory=True).to(device, non_blocking=True)
 
 
-def _shapes(gradients: Sequence[Tensor]) -> list[tuple[int, ...]]:
-    return [gradient.shape + gradient.stride() for gradient in gradients]
+def _shapes(gradients: Sequence[Tensor]) -> tuple[list[torch.Size], list[tuple[int, ...]]]:
+    return list(map(Tensor.size, gradients)), list(map(Tensor.stride, gradients))
 
 
 def _distances(gradient: Tensor, points: int) -> tuple[int, int, int, int] | None:

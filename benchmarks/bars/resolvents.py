@@ -81,10 +81,13 @@ def overhead() -> Iterator[Reading]:
             whole, alone = gradient_filter.overhead(
                 "3×3", device, gradient_filter.REPEATS[device], gradient_filter.BATCH[device]
             )
-            watched = monitor.overheads(device, gradient_filter.REPEATS["cpu"])["stride 1"]["overhead"][0]
+            network = monitor.NETWORKS[device]
+            watched = monitor.overheads(network, device, gradient_filter.REPEATS["cpu"])["stride 1"]["overhead"][0]
         cost = alone.ratio if device == "cpu" else whole.ratio - 1
         yield Reading(what, f"{cost:.1%} of a step", f"≤ {most:.0%}", cost <= most)
-        yield Reading(f"Monitor at stride 50, {device}", f"{watched:.1%} of a step", "≤ 3 %", watched <= 0.03)
+        yield Reading(
+            f"Monitor at stride 50, {network}, {device}", f"{watched:.1%} of a step", "≤ 3 %", watched <= 0.03
+        )
 
 
 def _rows(net: str, data: str, names: list[str]) -> dict[str, Any]:

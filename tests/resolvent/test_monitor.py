@@ -6,7 +6,7 @@ from torch import nn
 
 from tithe.errors import InvalidStateError, InvalidValueError, MissingExtraError
 from tithe.ledger import Ledger
-from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summary
+from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summaries
 from tithe.resolvent.measures import coherence, white_noise_coherence
 from tithe.resolvent.monitor import Monitor
 
@@ -177,9 +177,23 @@ def test_signals_of_weights():
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_summary_does_not_depend_on_scale(scale):
     x = torch.randn(10, 16, generator=seeded())
-    value, rms = (scale * 0 + v for v in summary(Signals(x * scale), centre=True).tolist())
-    assert value == pytest.approx(float(summary(Signals(x), centre=True)[0]), rel=1e-5)
-    assert rms / scale == pytest.approx(float(summary(Signals(x), centre=True)[1]), rel=1e-5)
+    value, rms = (scale * 0 + v for v in summaries([Signals(x * scale)], centre=True)[0].tolist())
+    assert value == pytest.approx(float(summaries([Signals(x)], centre=True)[0, 0]), rel=1e-5)
+    assert rms / scale == pytest.approx(float(summaries([Signals(x)], centre=True)[0, 1]), rel=1e-5)
+
+
+@pytest.mark.parametrize("centre", [False, True])
+def test_layers_are_summed_up_as_each_alone_and_by_power(centre):
+    shapes = [(5, 8), (3, 4, 4), (5, 8), (1, 9), (3, 4, 4), (5, 8)]
+    values = [torch.randn(shape, generator=seeded()) * (i + 1) for i, shape in enumerate(shapes)]
+    found = summaries([Signals(x) for x in values], centre)
+    for x, (mean, rms) in zip(values, found.tolist(), strict=True):
+        grid = tuple(range(1, x.ndim))
+        x = x - x.mean(grid, keepdim=True) if centre else x
+        power = x.square().mean(grid)
+        assert mean == pytest.approx(float((coherence(x, grid, centre) * power).sum() / power.sum()), rel=1e-5)
+        assert rms == pytest.approx(float(power.mean().sqrt()), rel=1e-5)
+    assert summaries([Signals(torch.zeros(2, 4))], centre).tolist() == [[1, 0]]
 
 
 def test_picture(monkeypatch):

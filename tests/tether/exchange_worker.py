@@ -4,6 +4,7 @@ Torch is imported once, and every job runs in a fork. Lines in: JSON jobs; lines
 lines into its log.
 """
 
+import dataclasses
 import json
 import os
 import pickle
@@ -108,7 +109,9 @@ def group(job, tell):
 
 def puppet(job, tell):
     """A rank that does what it is told over a connection: name of a method and its arguments; answers or errors."""
-    dist.init_process_group("gloo", init_method=f"file://{job['place']}", rank=job["rank"], world_size=2)
+    if job["backend"] == "nccl":
+        torch.cuda.set_device(job["rank"])
+    dist.init_process_group(job["backend"], init_method=f"file://{job['place']}", rank=job["rank"], world_size=2)
     member = None
     with Client(job["address"], "AF_UNIX") as connection:
         connection.send(job["rank"])
@@ -120,11 +123,19 @@ def puppet(job, tell):
                     answer = None
                 elif method in ("name", "generation", "refused"):
                     answer = getattr(member, method)
+                elif method == "collect":
+                    answer = [on_cpu(message, job["backend"]) for message in member.collect(*positional)]
                 else:
                     answer = getattr(member, method)(*positional, **named)
                 connection.send_bytes(pickle.dumps((answer, None)))
             except TitheError as error:
                 connection.send_bytes(pickle.dumps((None, error)))
+
+
+def on_cpu(message, backend):
+    """With NCCL a state stays on the GPU; the tests are told of it by way of the CPU."""
+    assert {tensor.device.type for tensor in message.tensors.values()} <= {"cuda" if backend == "nccl" else "cpu"}
+    return dataclasses.replace(message, tensors={name: tensor.cpu() for name, tensor in message.tensors.items()})
 
 
 def main():

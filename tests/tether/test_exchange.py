@@ -1,5 +1,6 @@
 """One contract for all ways of exchange, in pairs of members; then what those by folder and store promise besides."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -70,18 +71,18 @@ class PuppetPair(Pair):
         return self.ada.answer(), self.bob.answer()
 
 
-@pytest.fixture(scope="module")
-def puppets(tmp_path_factory):
-    """Two real processes in one gloo group."""
+@contextlib.contextmanager
+def two_processes(folder, backend):
+    """Two real processes in one group."""
     if not hasattr(os, "fork"):
         pytest.skip("starts its processes by fork")
-    folder, command = tmp_path_factory.mktemp("group"), [sys.executable, str(WORKER)]
+    command = [sys.executable, str(WORKER)]
     with (
         Listener(str(folder / "socket"), "AF_UNIX") as listener,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as nursery,
     ):
         for rank, name in enumerate(("ada", "bob")):
-            job = {"do": "puppet", "rank": rank, "name": name, "address": listener.address}
+            job = {"do": "puppet", "rank": rank, "name": name, "address": listener.address, "backend": backend}
             job |= {"place": str(folder / "group"), "log": str(folder / "log")}
             nursery.stdin.write(json.dumps(job) + "\n")
         nursery.stdin.flush()
@@ -92,6 +93,20 @@ def puppets(tmp_path_factory):
             connection.send_bytes(pickle.dumps(None))
             connection.close()
         nursery.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def gloo(tmp_path_factory):
+    with two_processes(tmp_path_factory.mktemp("gloo"), "gloo") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def nccl(tmp_path_factory):
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    with two_processes(tmp_path_factory.mktemp("nccl"), "nccl") as found:
+        yield found
 
 
 def population(kind, folder):
@@ -110,15 +125,15 @@ def population(kind, folder):
 POSTBOXES = ["folder", "hash store", "tcp store", "file store"]
 
 
-@pytest.fixture(params=[*POSTBOXES, "group"])
+@pytest.fixture(params=[*POSTBOXES, "gloo", pytest.param("nccl", marks=pytest.mark.gpu)])
 def pair(request, tmp_path):
     """Makes a pair, with the same options for both."""
-    if request.param != "group":
+    if request.param in POSTBOXES:
         make = population(request.param, tmp_path)
         return lambda **options: Pair(make("ada", **options), make("bob", **options))
 
     def made(**options):
-        ada, bob = request.getfixturevalue("puppets")
+        ada, bob = request.getfixturevalue(request.param)
         for puppet in (ada, bob):
             puppet.order("make", **options)
         ada.answer(), bob.answer()

@@ -336,3 +336,21 @@ def test_agreement_of_features_of_itself_is_one_and_of_strangers_is_not():
     found = agreement_of_features(models, before, data)
     assert torch.equal(found, found.T) and float(found[0, 1]) == pytest.approx(1, abs=1e-5)
     assert found[0, 2] < 0.98 and agreement_of_features(models, before, [[], [], []])[0, 1] == -torch.inf
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("vectorised", [True, False])
+def test_on_cuda(vectorised):
+    """Decisions, merges and the way back to plain models, as on the CPU."""
+    found = []
+    for device in ("cpu", "cuda"):
+        tasks = [Task(1), Task(2), Task(3, shift=1), Task(4, shift=1)]
+        start = network().to(device)
+        pop = Population(
+            [copy.deepcopy(start) for _ in tasks], LOSS, adam, MergePolicy(interval=20), vectorised=vectorised
+        )
+        for _ in range(60):
+            pop.step([tuple(tensor.to(device) for tensor in task.batch()) for task in tasks])
+        assert pop.groups == [[0, 1], [2, 3]] and next(pop.export(0).parameters()).device.type == device
+        found.append([{name: t.cpu() for name, t in tensors_of(model).items()} for model in pop.models])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-2, atol=1e-3)

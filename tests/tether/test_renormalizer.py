@@ -450,3 +450,26 @@ def test_a_state_of_another_model_is_refused():
         one.load_state_dict(other.state_dict())
     with pytest.raises(InvalidValueError, match="no hidden layer"):
         Renormalizer(nn.Linear(2, 2), None)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", MODELS)
+def test_on_cuda(name):
+    """Each policy renews on the GPU; what it renews is drawn on the CPU, so that devices agree."""
+    make, shape = MODELS[name]
+    for policy in ("renormalise", "shrink-and-perturb", "dormant"):
+        model = make().cuda()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        renormalizer = Renormalizer(model, optimizer, policy=policy, every=5)
+        before = copy.deepcopy(model.state_dict())
+        for step in range(12):
+            optimizer.zero_grad()
+            loss = (model(noise(*shape, seed=step).cuda()) - 1).square().mean()
+            loss.backward()
+            optimizer.step()
+            renormalizer.step(loss)
+        after = model.state_dict()
+        assert all(
+            tensor.isfinite().all() and tensor.is_cuda for tensor in after.values() if tensor.is_floating_point()
+        )
+        assert any(not torch.equal(before[key], after[key]) for key in after)

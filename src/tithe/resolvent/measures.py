@@ -12,7 +12,14 @@ from tithe.errors import InvalidValueError
 from tithe.golden import PHI
 from tithe.resolvent.operator import axes, in_full_precision, response, scaled, wavenumbers
 
-__all__ = ["SOURCE_THRESHOLD", "coherence", "fractal_dimension", "white_noise_coherence"]
+__all__ = [
+    "SOURCE_THRESHOLD",
+    "coherence",
+    "fractal_dimension",
+    "multiplicity",
+    "power_of_waves",
+    "white_noise_coherence",
+]
 
 SOURCE_THRESHOLD = 0.3
 """What the source compares coherence with; in one dimension nearly all white noise passes it (MISSION R3, L2)."""
@@ -44,8 +51,7 @@ def coherence(x: Tensor, dims: int | Sequence[int], centre: bool = False, phi: f
     inner = tuple(range(-len(dims), 0))
     wide = wide.movedim(dims, inner)
     shape = wide.shape[-len(dims) :]
-    waves = torch.view_as_real(torch.fft.rfftn(wide, dim=inner, norm="ortho"))
-    power = waves.square().sum(-1) * _multiplicity(shape[-1], wide)  # unlike abs(), smooth where a wave is missing
+    power = power_of_waves(wide, len(dims)) * multiplicity(shape[-1], wide)
     total = power.sum(inner)
     kept = (power * response(wavenumbers(shape, dtype=wide.dtype, device=x.device), phi)).sum(inner)
     least = torch.finfo(wide.dtype).eps ** 2 * math.prod(shape)  # what centring leaves of a constant
@@ -70,11 +76,22 @@ def white_noise_coherence(shape: Sequence[int], centre: bool = False, phi: float
     if not shape or min(shape) < 1:
         raise InvalidValueError(f"shape is {tuple(shape)}; give the length of each axis, at least 1")
     factors = response(wavenumbers(shape, dtype=torch.float64), phi)
-    weights = _multiplicity(shape[-1], factors).expand_as(factors).clone()
+    weights = multiplicity(shape[-1], factors).expand_as(factors).clone()
     if centre:
         weights.view(-1)[0] = 0
     total = float(weights.sum())
     return float((factors * weights).sum()) / total if total else 1.0
+
+
+def power_of_waves(x: Tensor, rank: int) -> Tensor:
+    """|X(k)|² over the last ``rank`` axes, as ``rfftn`` lays waves out; smooth where a wave is missing, unlike abs().
+
+    >>> power_of_waves(torch.ones(2, 4), 1)
+    tensor([[4., 0., 0.],
+            [4., 0., 0.]])
+    """
+    waves = torch.fft.rfftn(x, dim=tuple(range(-rank, 0)), norm="ortho")
+    return torch.view_as_real(waves).square().sum(-1)
 
 
 def fractal_dimension(x: Tensor, dims: int | Sequence[int]) -> Tensor:
@@ -105,8 +122,12 @@ def fractal_dimension(x: Tensor, dims: int | Sequence[int]) -> Tensor:
     return len(dims) + 1 - hurst
 
 
-def _multiplicity(length: int, like: Tensor) -> Tensor:
-    """How many waves of the whole spectrum each of the last axis of ``rfftn`` stands for: 1 at both ends, else 2."""
+def multiplicity(length: int, like: Tensor) -> Tensor:
+    """How many waves of the whole spectrum each of the last axis of ``rfftn`` stands for: 1 at both ends, else 2.
+
+    >>> multiplicity(4, torch.zeros(()))
+    tensor([1., 2., 1.])
+    """
     counts = like.new_full((length // 2 + 1,), 2.0)
     counts[0] = 1
     if length % 2 == 0:

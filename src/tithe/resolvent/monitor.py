@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from tithe.errors import InvalidStateError, InvalidValueError, MissingExtraError
 from tithe.golden import PHI
 from tithe.ledger import Ledger
-from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summary
+from tithe.resolvent.layer_signals import Signals, of_activation, of_weight, summaries
 from tithe.resolvent.measures import white_noise_coherence
 
 if TYPE_CHECKING:
@@ -193,8 +193,8 @@ class Monitor:
                 elif signals is not None:
                     found.append((name, what, signals))
         self._seen = {}
-        sums = [summary(signals, self._centre, self._phi) for _, _, signals in found]
-        readings = torch.stack([s.to(sums[0].device) for s in sums]).tolist() if sums else []  # waits for a GPU once
+        every = [signals for _, _, signals in found]
+        readings = summaries(every, self._centre, self._phi).tolist() if found else []
         layers = [
             {"layer": name, "what": what, "coherence": value, "rms": rms, "grid": list(signals.grid),
              "noise": _noise(signals.grid, self._centre, self._phi), "ordered": signals.ordered}

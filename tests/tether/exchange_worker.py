@@ -124,7 +124,9 @@ def puppet(job, tell):
                 elif method in ("name", "generation", "refused"):
                     answer = getattr(member, method)
                 elif method == "collect":
-                    answer = [on_cpu(message, job["backend"]) for message in member.collect(*positional)]
+                    device = "cuda" if job["backend"] == "nccl" else "cpu"
+                    like = {name: tensor.to(device) for name, tensor in positional[0].items()}
+                    answer = [on_cpu(message, device) for message in member.collect(like)]
                 else:
                     answer = getattr(member, method)(*positional, **named)
                 connection.send_bytes(pickle.dumps((answer, None)))
@@ -132,9 +134,9 @@ def puppet(job, tell):
                 connection.send_bytes(pickle.dumps((None, error)))
 
 
-def on_cpu(message, backend):
+def on_cpu(message, device):
     """With NCCL a state stays on the GPU; the tests are told of it by way of the CPU."""
-    assert {tensor.device.type for tensor in message.tensors.values()} <= {"cuda" if backend == "nccl" else "cpu"}
+    assert {tensor.device.type for tensor in message.tensors.values()} <= {device}
     return dataclasses.replace(message, tensors={name: tensor.cpu() for name, tensor in message.tensors.items()})
 
 

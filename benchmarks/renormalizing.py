@@ -14,44 +14,22 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from functools import cache, partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
-from torch.nn import functional
 
-import tithe
 from tithe import machine
 from tithe.audit import Interval, interval
+from tithe.audit.renewal import CHOSEN, PROTOCOLS, TASKS, run
 from tithe.files import write_atomically
 from tithe.parallel import threads
-from tithe.tether.renormalizer import Renormalizer
 
 RESULTS = Path(__file__).parent / "results" / "renormalizing.json"
 TUNING_SEEDS, FIRST_SEED = range(3), 40
-TASKS, TUNING_TASKS, LAST = 16, 10, 5
-
-
-class Protocol(NamedTuple):
-    """One way to lose plasticity. That of permuted inputs was taken after another one, in which some arms had been
-    seen on one seed to jump about at the ends of tasks; plain and fresh training alone spoke for it.
-    """
-
-    adam: bool  # else descent with momentum 0.9
-    rate: float
-    steps: int
-    batch: int
-    standardised: bool  # else pixels are in [0, 1]
-
-
-# So many steps that no task ends within fifty after a renewal that comes every 125 or 500.
-PROTOCOLS = {"permuted": Protocol(True, 0.01, 1062, 64, False), "labels": Protocol(True, 0.001, 740, 16, True)}
-SAMPLES = 800  # with random labels
+TUNING_TASKS, LAST = 10, 5
 # What is tried for the rivals; "fresh" begins anew with each task, which none of the others is told of.
 TRIES: dict[str, list[dict[str, Any]]] = {
     "shrink-and-perturb": [
@@ -70,89 +48,6 @@ TRIES: dict[str, list[dict[str, Any]]] = {
     ],
 }  # fmt: skip
 ARMS = ("plain", "shrink-and-perturb", "dormant", "renormalise", "fresh")
-CHOSEN: dict[str, dict[str, dict[str, Any]]] = {
-    "permuted": {"shrink-and-perturb": TRIES["shrink-and-perturb"][3], "dormant": TRIES["dormant"][0]},
-    "labels": {"shrink-and-perturb": TRIES["shrink-and-perturb"][8], "dormant": TRIES["dormant"][2]},
-}
-
-
-class Images(NamedTuple):
-    """Images of 14×14 as rows, and labels."""
-
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-
-
-@cache
-def images(standardised: bool) -> Images:
-    """MNIST, 2×2 pixels pooled; in [0, 1], or with mean 0 and standard deviation 1."""
-    data = tithe.data.load("mnist")
-    train, test = (
-        functional.avg_pool2d(torch.from_numpy(x).float()[:, None] / 255, 2).flatten(1)
-        for x in (data.train_x, data.test_x)
-    )
-    mean, std = (float(train.mean()), float(train.std())) if standardised else (0.0, 1.0)
-    labels = (torch.from_numpy(y).long() for y in (data.train_y, data.test_y))
-    return Images((train - mean) / std, next(labels), (test - mean) / std, next(labels))
-
-
-def network(seed: int) -> nn.Sequential:
-    """The perceptron at its initial weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return nn.Sequential(nn.Linear(196, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
-
-
-def tasks(protocol: str, seed: int, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-    """Batches (steps, batch, 196) and their labels, images to be tested on and theirs; one of each for a task."""
-    plan = PROTOCOLS[protocol]
-    steps, batch = plan.steps, plan.batch
-    data, draw = images(plan.standardised), torch.Generator().manual_seed(seed)
-    for _ in range(count):
-        if protocol == "permuted":
-            order = torch.randperm(196, generator=draw)
-            part = torch.randint(len(data.train_x), (steps, batch), generator=draw)
-            yield (
-                data.train_x[part.flatten()][:, order].view(steps, batch, -1),
-                data.train_y[part],
-                data.test_x[:, order],
-                data.test_y,
-            )
-        else:
-            x = data.train_x[torch.randperm(len(data.train_x), generator=draw)[:SAMPLES]]
-            y = torch.randint(10, (SAMPLES,), generator=draw)
-            epochs = -(-steps * batch // SAMPLES)
-            part = torch.cat([torch.randperm(SAMPLES, generator=draw) for _ in range(epochs)])
-            part = part[: steps * batch].view(steps, batch)
-            yield x[part], y[part], x, y
-
-
-def run(protocol: str, arm: str, seed: int, settings: dict[str, Any], count: int = TASKS) -> list[float]:
-    """Accuracy at the end of each task."""
-    plan, settings = PROTOCOLS[protocol], dict(settings)
-    found, model = [], None
-    for index, (xs, ys, test_x, test_y) in enumerate(tasks(protocol, seed, count)):
-        if model is None or arm == "fresh":
-            model = network(1000 * index + seed)
-            kind: Any = torch.optim.Adam if plan.adam else partial(torch.optim.SGD, momentum=0.9)
-            optimizer = kind(model.parameters(), plan.rate, fused=True)
-            renormalizer = None
-            if arm in ("renormalise", "shrink-and-perturb", "dormant"):
-                draw = torch.Generator().manual_seed(seed)
-                renormalizer = Renormalizer(model, optimizer, policy=arm, generator=draw, **settings)
-        for x, y in zip(xs, ys, strict=True):
-            optimizer.zero_grad()
-            functional.cross_entropy(model(x), y).backward()
-            optimizer.step()
-            if renormalizer is not None:
-                renormalizer.step()
-        with torch.inference_mode():
-            model.eval()
-            found.append(float((model(test_x).argmax(1) == test_y).float().mean()))
-            model.train()
-    return found
 
 
 def score(accuracies: list[float]) -> float:

@@ -19,7 +19,6 @@ from torch import nn
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
 from tithe.tether.bookmarks import _DTYPES
 from tithe.tether.differences import Change
-from tithe.tether.exclusive import create_exclusively
 from tithe.tether.generations import Generations
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # imports torch once for all children
@@ -411,18 +410,3 @@ def test_what_killed_processes_left_is_swept(tmp_path):
     os.utime(old, (time.time() - 7200,) * 2)
     Generations(tmp_path).mark("start", states(), step=0)
     assert not old.exists() and young.exists()
-
-
-def test_exclusive_files(tmp_path):
-    path = tmp_path / "deep" / "a.bin"
-    assert create_exclusively(path, b"one") and not create_exclusively(path, b"two")
-    assert path.read_bytes() == b"one" and path.stat().st_mode & 0o777 == 0o644
-    assert [entry.name for entry in path.parent.iterdir()] == ["a.bin"]
-    won = []
-    threads = [threading.Thread(target=lambda i=i: won.append(create_exclusively(tmp_path / "b", bytes([i] * 999))))
-               for i in range(16)]  # fmt: skip
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(won) == [False] * 15 + [True] and len(set((tmp_path / "b").read_bytes())) == 1

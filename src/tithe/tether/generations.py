@@ -15,9 +15,9 @@ from typing import BinaryIO
 from torch import Tensor
 
 from tithe.errors import CorruptFileError, InvalidValueError
+from tithe.files import create_exclusively
 from tithe.tether.bookmarks import Bookmark, Reason, States, decode, encode, read_bookmark
 from tithe.tether.differences import Difference, difference
-from tithe.tether.exclusive import create_exclusively
 
 __all__ = ["Generations"]
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.files import write_atomically
-from tithe.tether.exclusive import create_exclusively
+from tithe.files import create_exclusively, write_atomically
 from tithe.tether.number_tokens import FLOATS, INTEGERS, check_count, parsed
 
 __all__ = ["read_numbers", "write_numbers"]

@@ -26,7 +26,7 @@ _EXPORTS = {
     "paired": "tithe.meter",
 }
 _SUBPACKAGES = (
-    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "ledger", "machine", "meter", "product",
+    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger", "machine", "meter", "product",
     "receipt", "resolvent", "tether",
 )  # fmt: skip
 

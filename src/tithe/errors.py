@@ -8,9 +8,13 @@ __all__ = [
     "InvalidValueError",
     "MissingExtraError",
     "ModelFileError",
+    "TaskCancelledError",
+    "TaskFailedError",
+    "TaskTimeoutError",
     "TitheError",
     "UnknownClaimError",
     "UnmeasurableError",
+    "WorkerLostError",
 ]
 
 
@@ -52,3 +56,19 @@ class UnknownClaimError(InvalidValueError):
 
 class UnmeasurableError(TitheError, RuntimeError):
     """A claim of the audit cannot be measured here; the message says what is missing."""
+
+
+class TaskFailedError(TitheError, RuntimeError):
+    """A task has failed, and its own exception cannot be handed on; the message has it as text."""
+
+
+class TaskTimeoutError(TitheError, TimeoutError):
+    """A task took longer than its timeout and was ended; the message says how long that was."""
+
+
+class TaskCancelledError(TitheError, RuntimeError):
+    """A task was not run: it was cancelled, or what it needs has no value; the message says which."""
+
+
+class WorkerLostError(TitheError, RuntimeError):
+    """Workers died of a task more often than it is tried again; the message says how they died."""

@@ -1,0 +1,362 @@
+"""The scheduler as users have it: epochs of tasks on workers, with nothing lost and a receipt."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import threading
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
+from types import TracebackType
+from typing import Any
+
+from tithe.errors import InvalidStateError, InvalidValueError
+from tithe.lattice.epoch import Epoch, EpochReceipt
+from tithe.lattice.estimates import Estimates
+from tithe.lattice.executors import Kind, Loss, make
+from tithe.lattice.graph import refuse_cycles
+from tithe.lattice.intake import Inbox, Intake, IterableIntake
+from tithe.lattice.journal import Journal
+from tithe.lattice.outcome import Outcome
+from tithe.lattice.progress import watched
+from tithe.lattice.queue import ReadyQueue
+from tithe.lattice.scheduler import Scheduler
+from tithe.lattice.scores import Scores
+from tithe.lattice.task import Task, summary
+from tithe.lattice.usage import cores
+from tithe.receipt import Cost
+
+__all__ = ["Lattice"]
+
+_DEPTH = 2  # chunks that a worker may have, so that it need not wait for the next
+_TICK = 0.02  # seconds between looks at the clock while tasks with a timeout run
+_INTAKE = 256  # tasks that are taken in between two looks at the workers
+
+
+class Lattice:
+    """Runs tasks: like ones back to back on one worker, coherent ones first, and each until it has an outcome.
+
+    Order alone saves nothing; what saves is as many workers as cores, short calls handed out in chunks, and tasks that
+    share data running one after the other (``docs/lattice.md``). Without ``score``, tasks that share data still do.
+
+    Args:
+        workers: by default the cores that this process may use, on Ray those of the cluster. Numerical libraries get
+            their share of the cores in each, so that pools of threads do not fight.
+        executor: ``"threads"`` for functions that release the GIL, ``"processes"`` for others, ``"ray"`` for a cluster
+            (extra ``ray``), ``"inline"`` for none.
+        journal: a file in which the values of tasks with a key are kept: an epoch that was broken off goes on with it.
+        score: of a task's data, 0 to 1, such as its coherence; asked once for each, with a sample of large arrays.
+        threshold: scores below it count as none.
+        patience: by how many places coherence moves a task forward; ``overtaking`` says what that means for others.
+        chunk: calls that are handed out at once; by default as many as take about ``budget`` seconds.
+        budget: seconds.
+        queue: tasks that are taken from an iterator before they can run; those that need others may exceed it.
+        crash_retries: how often a task is tried again of which a worker died.
+        backoff: seconds before the first retry.
+        prune: is asked about every sub-task and its score (``None`` without ``score``); yes prunes it.
+        progress: whether to show a bar.
+        seed: of the jitter of retries.
+
+    Raises ``InvalidValueError`` for what cannot be used. Source: MISSION L1–L4.
+
+    >>> with Lattice(workers=2) as lattice:
+    ...     lattice.run_epoch([Task(pow, 2, n) for n in range(4)]).results
+    [1, 2, 4, 8]
+    """
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        executor: Kind = "threads",
+        *,
+        journal: str | os.PathLike[str] | None = None,
+        score: Callable[[Any], float] | None = None,
+        threshold: float = 0.3,
+        patience: int = 1024,
+        chunk: int | None = None,
+        budget: float = 0.02,
+        queue: int = 4096,
+        crash_retries: int = 1,
+        backoff: float = 0.1,
+        prune: Callable[[Task, float | None], bool] | None = None,
+        progress: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name, value, least in (("chunk", chunk, 1), ("queue", queue, 1), ("crash_retries", crash_retries, 0)):
+            if value is not None and value < least:
+                raise InvalidValueError(f"{name} is {value}; use at least {least}")
+        if not budget > 0 or not backoff >= 0:
+            raise InvalidValueError(f"budget is {budget}, backoff {backoff}; use seconds, more than 0 and at least 0")
+        self._cores = cores()
+        self._executor = make(executor, workers, self._cores)
+        self._kind, self._journal, self._progress = executor, journal, progress
+        self._order = patience, threshold
+        self._overtaking = ReadyQueue(*self._order).overtaking
+        self._estimates, self._scores = Estimates(), Scores(score) if score is not None else None
+        self._limit = queue
+        self._settings: dict[str, Any] = {
+            "chunk": chunk, "budget": budget, "crash_retries": crash_retries, "backoff": backoff, "prune": prune,
+            "seed": seed,
+        }  # fmt: skip
+        self._chunks = itertools.count(1)  # never the same twice: threads may report of an epoch that was broken off
+        self._cancelled = ""
+        self._running = self._closed = False
+        self._inbox: Inbox | None = None
+        self._server: threading.Thread | None = None
+
+    @property
+    def workers(self) -> int:
+        """How many workers there are."""
+        return self._executor.workers
+
+    @property
+    def overtaking(self) -> int:
+        """How many tasks that come after a task may begin before it, at most, however coherent they are."""
+        return self._overtaking
+
+    def __enter__(self) -> Lattice:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.cancel(f"the block of the Lattice was left by {kind.__name__ if kind else 'an error'}")
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what was submitted, end the workers, and take no more tasks; doing it twice does nothing."""
+        if self._inbox is not None and self._server is not None:
+            self._inbox.close()
+            self._server.join()
+        self._closed = True
+        self._executor.stop()
+
+    def cancel(self, why: str = "it was cancelled") -> None:
+        """End the epoch that is running: calls that were begun end, tasks that were not become ``cancelled``.
+
+        From any thread, or from within a task.
+        """
+        if self._running:
+            self._cancelled = why
+            self._executor.wake()
+
+    def run_epoch(self, tasks: Iterable[Task], *, name: str = "epoch", baseline: int = 0) -> Epoch:
+        """Run tasks, and the sub-tasks that they spawn, until each has an outcome.
+
+        Args:
+            tasks: a list, or an iterator that is read as there is room.
+            name: of the epoch in the journal.
+            baseline: run so many of a list's tasks once more beforehand, first come first served and one at a time, to
+                tell what that would have cost; only for tasks that may run twice.
+
+        Returns:
+            Their outcomes and the receipt; exceptions of tasks are in the outcomes and not raised. Raises
+            ``InvalidValueError`` for tasks that need each other in a circle, or need what is not there.
+            O(tasks · log queue).
+        """
+        plain = None
+        if isinstance(tasks, Sequence):
+            refuse_cycles(tasks)
+            plain = self._baseline(tasks, baseline) if baseline else None
+        elif baseline:
+            raise InvalidValueError("a baseline is measured on a part of a list; pass the tasks as a list")
+        receipt, places, spawned = EpochReceipt(f"{self.workers} {self._kind}"), dict[int, Outcome](), list[Outcome]()
+        total = len(tasks) if isinstance(tasks, Sequence) else None
+        with watched(total, name, show=self._progress) as advance:
+            for place, outcome in self._outcomes(IterableIntake(tasks), name, receipt):
+                if place >= 0:
+                    places[place] = outcome
+                else:
+                    spawned.append(outcome)
+                advance()
+        receipt.plain = plain
+        return Epoch([places[place] for place in sorted(places)], spawned, receipt)
+
+    def as_completed(self, tasks: Iterable[Task], *, name: str = "epoch") -> Iterator[Outcome]:
+        """Outcomes as they come, those of sub-tasks too; of endless iterators as well. Nothing is kept of them."""
+        for _, outcome in self._outcomes(IterableIntake(tasks), name, EpochReceipt("")):
+            yield outcome
+
+    async def stream(self, tasks: Iterable[Task], *, name: str = "epoch") -> AsyncIterator[Outcome]:
+        """As ``as_completed``, without blocking an event loop; an iterator that is read in another thread."""
+        loop, room = asyncio.get_running_loop(), threading.Semaphore(self._limit)
+        news: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue()
+
+        def work() -> None:
+            end: BaseException | None = None
+            try:
+                for outcome in self.as_completed(tasks, name=name):
+                    room.acquire()
+                    loop.call_soon_threadsafe(news.put_nowait, outcome)
+            except BaseException as error:
+                end = error
+            loop.call_soon_threadsafe(news.put_nowait, end)
+
+        thread = threading.Thread(target=work, name="lattice-stream", daemon=True)
+        thread.start()
+        try:
+            while isinstance(outcome := await news.get(), Outcome):
+                room.release()
+                yield outcome
+            if outcome is not None:
+                raise outcome
+        finally:
+            if thread.is_alive():
+                self.cancel("its stream was left")
+                room.release(self._limit)
+                await asyncio.to_thread(thread.join)
+
+    def submit(self, task: Task) -> Future[Any]:
+        """Run a task in the background.
+
+        Returns:
+            A future of its value; it can be cancelled until a worker has the task. Raises ``InvalidStateError`` while
+            an epoch is running, or once this Lattice is closed.
+        """
+        if self._inbox is None:
+            if self._running or self._closed:
+                raise InvalidStateError("an epoch is running, or the Lattice is closed; submit before or in another")
+            self._inbox = Inbox(self._executor.wake)
+            self._server = threading.Thread(target=self._serve, args=(self._inbox,), name="lattice", daemon=True)
+            self._running = True
+            self._server.start()
+        return self._inbox.put(task)
+
+    def _serve(self, inbox: Inbox) -> None:
+        self._running = False
+        try:
+            for _, outcome in self._outcomes(inbox, "submitted", EpochReceipt("")):
+                inbox.deliver(outcome)
+        except BaseException as error:
+            inbox.fail(error)
+
+    def _baseline(self, tasks: Sequence[Task], count: int) -> Cost:
+        """What all tasks would cost first come, first served, by some from the middle of the list."""
+        free = [task for task in tasks if not task.needs and not any(isinstance(a, Task) for a in task.args)]
+        start = max(0, (len(free) - count) // 2)
+        chosen, receipt = free[start : start + count], EpochReceipt("")
+        for _ in self._outcomes(IterableIntake(chosen), "baseline", receipt, plain=True):
+            pass
+        factor = len(tasks) / max(1, len(chosen))
+        scaled = {
+            unit: None if (value := getattr(receipt.cost, unit)) is None else value * factor
+            for unit in ("seconds", "cpu_seconds", "context_switches")
+        }
+        return Cost(**scaled, estimated=tuple(unit for unit, value in scaled.items() if value is not None))
+
+    def _outcomes(
+        self, intake: Intake, name: str, receipt: EpochReceipt, *, plain: bool = False
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Drive an epoch: outcomes as they come, with the places of their tasks."""
+        if self._running or self._closed:
+            raise InvalidStateError("an epoch is running, or the Lattice is closed; wait for it, or make another")
+        self._running, self._cancelled = True, ""
+        executor, settled = self._executor, list[tuple[int, Outcome]]()
+        settings = self._settings | {"chunk": 1} if plain else self._settings
+        scheduler = Scheduler(
+            ReadyQueue(0) if plain else ReadyQueue(*self._order), self._estimates, None if plain else self._scores,
+            lambda place, outcome: settled.append((place, outcome)), chunks=self._chunks, **settings,
+        )  # fmt: skip
+        scoring = self._scores.seconds if self._scores is not None else 0.0
+        with Journal(self._journal, name) if self._journal and not plain else nullcontext() as journal:
+            try:
+                executor.start()
+                start, before = time.perf_counter(), executor.usage()
+                while True:
+                    self._take_in(intake, scheduler, journal)
+                    self._hand_out(intake, scheduler)
+                    scheduler.advance_scores()
+                    if settled:
+                        if journal is not None:
+                            journal.write([outcome for _, outcome in settled])
+                        news, settled[:] = list(settled), []
+                        for place, outcome in news:
+                            receipt.count(outcome)
+                            yield place, outcome
+                        continue
+                    if intake.ended and scheduler.unsettled == 0:
+                        break
+                    if intake.ended and scheduler.stuck():
+                        scheduler.refuse()
+                    for event in executor.poll(self._patience(scheduler)):
+                        if isinstance(event, Loss):
+                            receipt.lost_workers += event.unsendable is None and event.oldest
+                            scheduler.lose(event, time.monotonic())
+                        else:
+                            scheduler.report(event, time.monotonic())
+                    self._look_at_clock(scheduler)
+                used = executor.usage().since(before)
+                switches = None
+                if used.voluntary is not None and used.involuntary is not None:
+                    switches = used.voluntary + used.involuntary
+                receipt.cost = Cost(
+                    seconds=time.perf_counter() - start, cpu_seconds=used.cpu_seconds, context_switches=switches
+                )
+                receipt.voluntary, receipt.involuntary = used.voluntary, used.involuntary
+                receipt.worked, receipt.retried = scheduler.worked, scheduler.retried
+                receipt.scoring = 0.0 if self._scores is None else self._scores.seconds - scoring
+            finally:
+                if scheduler.unsettled:  # broken off: what the workers do now is of no use
+                    executor.stop()
+                self._running = False
+
+    def _take_in(self, intake: Intake, scheduler: Scheduler, journal: Journal | None) -> None:
+        now = time.monotonic()
+        if self._cancelled and not intake.ended:
+            for place, task in intake.break_off():
+                scheduler.admit(task, place, None, now)
+        if self._cancelled:
+            scheduler.cancel(self._cancelled, now)
+        for _ in range(_INTAKE):
+            if intake.ended or (scheduler.unsettled >= self._limit and not scheduler.stuck()):
+                return
+            taken = intake.take()
+            if taken is None:
+                return
+            place, task = taken
+            key = task.key if isinstance(task, Task) else None
+            scheduler.admit(task, place, None, now, None if journal is None else journal.known(key))
+
+    def _hand_out(self, intake: Intake, scheduler: Scheduler) -> None:
+        executor = self._executor
+        for depth in range(_DEPTH):  # first one for each, then another
+            for worker in range(executor.workers):
+                if scheduler.load(worker) == depth and scheduler.brief(worker):
+                    chunk = scheduler.next_chunk(worker, executor.workers, intake.wanted)
+                    if chunk is None:
+                        return
+                    executor.submit(worker, chunk)
+
+    def _patience(self, scheduler: Scheduler) -> float | None:
+        """Seconds to wait for news of the workers."""
+        release = scheduler.next_release()
+        timeout = None if release is None else max(0.0, release - time.monotonic())
+        if scheduler.timed:
+            timeout = _TICK if timeout is None else min(_TICK, timeout)
+        return timeout
+
+    def _look_at_clock(self, scheduler: Scheduler) -> None:
+        """Retries that are due, and calls that take longer than they may."""
+        now = time.monotonic()
+        scheduler.release(now)
+        for worker in range(self._executor.workers) if scheduler.timed else ():
+            running = self._executor.running(worker)
+            job = scheduler.overdue(running, now) if running is not None else None
+            if job is None or job.task.timeout is None or job.late:
+                continue
+            if self._executor.kills:
+                scheduler.killed(worker, job.task.timeout)
+                self._executor.kill(worker)
+            else:
+                job.late = True
+                warnings.warn(
+                    f"{summary(job.task)} takes longer than its {job.task.timeout:g} s, and {self._kind} cannot be "
+                    "killed: it goes on; executor='processes' can end it",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )

@@ -1,0 +1,378 @@
+"""What happens to every task between its admission and its one outcome: a state machine without threads or clocks."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tithe.errors import (
+    InvalidDTypeError,
+    InvalidValueError,
+    TaskCancelledError,
+    TaskTimeoutError,
+    WorkerLostError,
+)
+from tithe.lattice.estimates import Estimates
+from tithe.lattice.executors.executor import Chunk, Loss, Report, Result, Running
+from tithe.lattice.graph import Needs, needed, refuse_cycles
+from tithe.lattice.jobs import Job
+from tithe.lattice.outcome import Outcome, Status
+from tithe.lattice.queue import ReadyQueue
+from tithe.lattice.scores import Scores
+from tithe.lattice.task import Spawn, Task, summary
+
+__all__ = ["Scheduler"]
+
+_NEVER = float("inf")
+_NEUTRAL = 0.5  # what counts as the coherence of a task without data
+_MOST_CALLS = 512  # of a chunk
+
+
+@dataclass(slots=True)
+class _Given:
+    """What a worker has: a chunk of which some calls may have been reported."""
+
+    worker: int
+    jobs: list[Job]
+    brief: bool  # whether all of them are likely to be done soon
+    first: int = 0  # the index of the first of these jobs in the chunk
+
+
+class Scheduler:
+    """Admits tasks, hands out chunks of them to workers, and settles each with one ``Outcome``.
+
+    Args:
+        queue: the order of what is ready.
+        estimates: of seconds by function.
+        scores: of data; ``None`` where nothing is scored.
+        settle: is given the place and the outcome of each task.
+        chunks: numbers for chunks.
+        chunk: calls a chunk; ``None`` for as many as fill ``budget`` seconds.
+        budget: seconds.
+        crash_retries: how often a task is tried again of which a worker died; then it is put into quarantine.
+        backoff: seconds before the first retry; doubled for each one after, with jitter from half to all of it.
+        prune: is asked about every sub-task and the score of its data; those it says yes to are not run.
+        seed: of the jitter.
+    """
+
+    def __init__(
+        self,
+        queue: ReadyQueue,
+        estimates: Estimates,
+        scores: Scores | None,
+        settle: Callable[[int, Outcome], None],
+        *,
+        chunks: Iterator[int],
+        chunk: int | None = None,
+        budget: float = 0.02,
+        crash_retries: int = 1,
+        backoff: float = 0.1,
+        prune: Callable[[Task, float | None], bool] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.queue, self._estimates, self._scores, self._settle = queue, estimates, scores, settle
+        self._chunk, self._budget = chunk, budget
+        self._crash_retries, self._backoff, self._prune = crash_retries, backoff, prune
+        self._random = random.Random(seed)
+        self._numbers, self._chunks = itertools.count(), chunks
+        self._epoch = object()  # marks what this scheduler has settled
+        self._needs = Needs()
+        self._here: dict[Hashable, Job] = {}  # not settled, by identity of the task and by key
+        self._keys: dict[str, bool] = {}  # settled, and whether there is a value
+        self._given: dict[int, _Given] = {}
+        self._of_worker: dict[int, list[int]] = {}  # the chunks that it has, oldest first
+        self._last: dict[int, Hashable] = {}  # the group that a worker had last
+        self._later: list[tuple[float, int, Job]] = []  # retries
+        self._overdue: dict[int, float] = {}  # workers that were killed, and the timeout that was over
+        self._ended: deque[tuple[Job, bool]] = deque()  # of which those who wait have not been told yet
+        self.timed = False  # whether some task has a timeout
+        self.admitted = self.unsettled = self.retried = 0
+        self.worked = 0.0  # seconds that calls took
+
+    def admit(self, task: Task, place: int, parent: Task | None, now: float, known: tuple[Any] | None = None) -> None:
+        """Take a task on.
+
+        Args:
+            task: that is in no other epoch at the same time.
+            place: its index among those given.
+            parent: that spawned it.
+            now: by the monotonic clock, as everywhere here.
+            known: its value, where it need not run.
+
+        Raises ``InvalidValueError`` for one that is here already, or has another's key.
+        """
+        if not isinstance(task, Task):
+            raise InvalidDTypeError(f"got a {type(task).__name__}; an epoch is made of tasks: Task(fn, *args)")
+        if id(task) in self._here or (task.key and (task.key in self._here or task.key in self._keys)):
+            raise InvalidValueError(f"{summary(task)} is in this epoch twice, or another task has its key")
+        job = Job(task, next(self._numbers), place, parent, now)
+        self._here[id(task)] = job
+        if task.key:
+            self._here[task.key] = job
+        self.admitted += 1
+        self.unsettled += 1
+        self.timed = self.timed or task.timeout is not None
+        self._place(job)
+        if known is not None:
+            self._end(job, "done", value=known[0], resumed=True)
+        elif parent is not None and self._prune is not None and self._prune(task, self._score(job)):
+            self._end(job, "pruned")
+        else:
+            self._wait(job, now)
+        self._tell(now)
+
+    def stuck(self) -> bool:
+        """Whether all that is here waits for tasks that are not ready either."""
+        return len(self._needs) > 0 and not (self._given or self._later or len(self.queue))
+
+    def refuse(self) -> None:
+        """Raise ``InvalidValueError`` that tells what those who are stuck wait for."""
+        refuse_cycles(job.task for job in {id(job): job for job in self._here.values()}.values())
+        for who, needs in self._needs.open().items():
+            for need in needs - self._here.keys():
+                task = self._here[who].task
+                others = [*task.needs, *task.args, *task.kwargs.values()]
+                name = next((summary(other) for other in others if id(other) == need), repr(need))
+                raise InvalidValueError(f"{summary(task)} needs {name}, which is not in this epoch; add it")
+
+    def load(self, worker: int) -> int:
+        """How many chunks a worker has."""
+        return len(self._of_worker.get(worker, ()))
+
+    def brief(self, worker: int) -> bool:
+        """Whether all that a worker has is likely to be done soon, so that more may wait behind it."""
+        return all(self._given[number].brief for number in self._of_worker.get(worker, ()))
+
+    def next_chunk(self, worker: int, workers: int, wanted: Callable[[Task], bool]) -> Chunk | None:
+        """The next calls for a worker that are still wanted; ``None`` where nothing is ready."""
+        while len(self.queue):
+            share = -(-len(self.queue) // (2 * workers))  # so that the last chunks end at about the same time
+            most, last = min(_MOST_CALLS, share) if self._chunk is None else self._chunk, self._last.get(worker)
+            if self._chunk is None:
+                taken = self.queue.take(self._budget, self._estimates.of, last, most)
+            else:
+                taken = self.queue.take(_NEVER, lambda job: 0.0, last, most)
+            jobs = [job for job in taken if self._keep(job, wanted)]
+            if not jobs:
+                continue
+            number = next(self._chunks)
+            brief = sum(map(self._estimates.of, jobs)) <= 2 * self._budget
+            self._given[number] = _Given(worker, jobs, brief)
+            self._of_worker.setdefault(worker, []).append(number)
+            self._last[worker] = jobs[-1].group
+            return Chunk(number, [_call(job.task) for job in jobs])
+        return None
+
+    def _keep(self, job: Job, wanted: Callable[[Task], bool]) -> bool:
+        if wanted(job.task):
+            return True
+        self._end(job, "cancelled", error=TaskCancelledError("its future was cancelled"))
+        self._tell(job.ready)
+        return False
+
+    def overdue(self, running: Running, now: float) -> Job | None:
+        """The job of a call that is being made, if it takes longer than its timeout."""
+        given = self._given.get(running.chunk)
+        if given is None or not 0 <= running.call - given.first < len(given.jobs):
+            return None
+        job = given.jobs[running.call - given.first]
+        return job if job.task.timeout is not None and now - running.since > job.task.timeout else None
+
+    def killed(self, worker: int, timeout: float) -> None:
+        """Note that a worker is being killed because a call took longer than its timeout."""
+        self._overdue[worker] = timeout
+
+    def report(self, report: Report, now: float) -> None:
+        """Take results in."""
+        given = self._given.get(report.chunk)
+        if given is None:  # of an epoch that was broken off
+            return
+        jobs = given.jobs[: len(report.results)]
+        given.jobs = given.jobs[len(report.results) :]
+        given.first += len(report.results)
+        if report.finished:
+            self._forget(report.chunk)
+        for job, result in zip(jobs, report.results, strict=True):
+            self._result(job, result, now)
+        self._tell(now)
+
+    def lose(self, loss: Loss, now: float) -> None:
+        """Take back what a worker had: the call that it died of counts against its task, the others do not."""
+        given = self._given.get(loss.chunk)
+        if given is None:
+            return
+        self._forget(loss.chunk)
+        timeout = self._overdue.pop(loss.worker, None) if loss.oldest else None
+        culprit = None if loss.running is None else loss.running - given.first
+        if culprit is None and loss.oldest and len(given.jobs) == 1:
+            culprit = 0  # it died while it read this call
+        for place, job in enumerate(given.jobs):
+            if loss.unsendable is not None and len(given.jobs) == 1:
+                job.attempts += 1
+                self._fail(job, loss.unsendable, 0.0, "failed")
+            elif loss.unsendable is not None or place != culprit:
+                job.alone = job.alone or (loss.oldest and culprit is None)
+                self._ready(job, now)
+            elif timeout is not None:
+                job.attempts += 1
+                error = TaskTimeoutError(f"it took longer than its {timeout:g} s, and its worker was killed")
+                self._try_again(job, error, timeout, now)
+            else:
+                self._crashed(job, loss.reason, now)
+        self._tell(now)
+
+    def release(self, now: float) -> None:
+        """Put those tasks back into the queue whose time for another try has come."""
+        while self._later and self._later[0][0] <= now:
+            self._ready(heapq.heappop(self._later)[2], now)
+
+    def next_release(self) -> float | None:
+        """When the next retry is due."""
+        return self._later[0][0] if self._later else None
+
+    def advance_scores(self) -> None:
+        """Score some data, as long as that costs little."""
+        for group, score in self._scores.advance(self.worked) if self._scores is not None else ():
+            self.queue.raise_level(group, self.queue.level(score))
+
+    def cancel(self, why: str, now: float) -> None:
+        """Settle all that no worker has as cancelled."""
+        self.queue.clear()
+        self._later.clear()
+        given = {id(job) for given in self._given.values() for job in given.jobs}
+        for job in sorted({id(job): job for job in self._here.values()}.values(), key=lambda job: job.number):
+            if id(job) not in given and id(job.task) in self._here:
+                self._needs.forget(id(job.task))
+                self._end(job, "cancelled", error=TaskCancelledError(why))
+                self._tell(now)
+
+    def _place(self, job: Job) -> None:
+        if self._scores is None:
+            return
+        score = _NEUTRAL if job.group is None else self._scores.join(job)
+        job.level = self.queue.level(score or 0.0)
+
+    def _score(self, job: Job) -> float | None:
+        return None if self._scores is None or job.group is None else self._scores.now(job)
+
+    def _wait(self, job: Job, now: float) -> None:
+        """Ready at once, when others are done, or never."""
+        open_needs: set[Hashable] = set()
+        for need in needed(job.task):
+            name, ok = (need, self._keys.get(need)) if isinstance(need, str) else (id(need), self._success(need))
+            if ok is False:
+                self._end(job, "cancelled", error=_lost(need))
+                return
+            if ok is None:
+                open_needs.add(name)
+        if open_needs:
+            self._needs.add(id(job.task), open_needs)
+        else:
+            self._ready(job, now)
+
+    def _success(self, task: Task) -> bool | None:
+        """Whether a task has a value; ``None`` where it is not settled in this epoch."""
+        ended = task._ended
+        return ended[1] if ended is not None and ended[0] is self._epoch else None
+
+    def _ready(self, job: Job, now: float) -> None:
+        job.ready = now
+        self.queue.put(job)
+
+    def _forget(self, chunk: int) -> None:
+        self._of_worker[self._given.pop(chunk).worker].remove(chunk)
+
+    def _result(self, job: Job, result: Result, now: float) -> None:
+        job.attempts += 1
+        self.worked += result.seconds
+        if not result.ok:
+            self._try_again(job, result.value, result.seconds, now)
+            return
+        self._estimates.learn(job.task.fn, result.seconds)
+        value = result.value
+        spawned: tuple[Task, ...] = ()
+        if isinstance(value, Spawn):
+            value, spawned = value.value, value.tasks
+        self._end(job, "done", value=value, waited=result.started - job.ready, seconds=result.seconds)
+        for task in spawned:
+            self.admit(task, -1, job.task, now)
+
+    def _try_again(self, job: Job, error: BaseException, seconds: float, now: float) -> None:
+        if job.attempts - job.crashes > job.task.retries:
+            self._fail(job, error, seconds, "failed")
+            return
+        self.retried += 1
+        wait = self._backoff * 2 ** min(job.attempts - 1, 20) * self._random.uniform(0.5, 1.0)
+        heapq.heappush(self._later, (now + wait, job.number, job))
+
+    def _crashed(self, job: Job, reason: str, now: float) -> None:
+        job.attempts += 1
+        job.crashes += 1
+        if job.crashes > self._crash_retries:
+            self._fail(job, WorkerLostError(f"{job.crashes} workers died of it: {reason}"), 0.0, "quarantined")
+            return
+        self.retried += 1
+        job.alone = True  # if it kills again, it takes nothing along
+        self._ready(job, now)
+
+    def _fail(self, job: Job, error: BaseException, seconds: float, status: Status) -> None:
+        error.add_note(f"in the task {summary(job.task)}, attempt {job.attempts}")
+        self._end(job, status, error=error, seconds=seconds)
+
+    def _end(
+        self,
+        job: Job,
+        status: Status,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        waited: float = 0.0,
+        seconds: float = 0.0,
+        resumed: bool = False,
+    ) -> None:
+        task, ok = job.task, status == "done"
+        del self._here[id(task)]
+        if task.key:
+            del self._here[task.key]
+            self._keys[task.key] = ok
+        task._ended = (self._epoch, ok, value)
+        if self._scores is not None and job.group is not None:
+            self._scores.leave(job)
+        self.unsettled -= 1
+        self._ended.append((job, ok))
+        waited = max(0.0, waited)
+        outcome = Outcome(task, status, value, error, job.attempts, job.late, resumed, waited, seconds, job.parent)
+        self._settle(job.place, outcome)
+
+    def _tell(self, now: float) -> None:
+        """Tell those who wait what has ended: they are ready, or end, too."""
+        while self._ended:
+            job, ok = self._ended.popleft()
+            for name in (id(job.task), job.task.key) if job.task.key else (id(job.task),):
+                for who in self._needs.met(name) if ok else self._needs.failed(name):
+                    if ok:
+                        self._ready(self._here[who], now)
+                    else:
+                        self._end(self._here[who], "cancelled", error=_lost(job.task))
+
+
+def _call(task: Task) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+    """The call of a task, with the values of the tasks among its arguments."""
+    if not any(isinstance(value, Task) for value in (*task.args, *task.kwargs.values())):
+        return task.fn, task.args, task.kwargs
+    args = tuple(_value(value) for value in task.args)
+    return task.fn, args, {name: _value(value) for name, value in task.kwargs.items()}
+
+
+def _value(argument: Any) -> Any:
+    return argument._ended[2] if isinstance(argument, Task) and argument._ended is not None else argument
+
+
+def _lost(need: Task | str) -> TaskCancelledError:
+    name = repr(need) if isinstance(need, str) else summary(need)
+    return TaskCancelledError(f"it needs {name}, which has no value")

@@ -1,0 +1,123 @@
+"""Scores of data, each computed once, from a sample, and only as long as that costs little beside the work."""
+
+from __future__ import annotations
+
+import math
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from tithe.errors import InvalidValueError
+from tithe.lattice.jobs import Job
+
+__all__ = ["Scores", "sample"]
+
+_MOST = 1 << 16  # entries of an array that are looked at
+_ALLOWANCE = 0.002  # seconds, before any work is done
+
+
+class Scores:
+    """Asks a function for the score of each piece of data, when there is time.
+
+    Args:
+        score: of data, or of a sample of an array; 0 to 1.
+        share: of the seconds that tasks have taken, which scoring may take.
+
+    Source: MISSION L1.
+    """
+
+    def __init__(self, score: Callable[[Any], float], share: float = 0.02) -> None:
+        self._score, self._share = score, share
+        self._known: dict[Hashable, float] = {}
+        self._alive: dict[Hashable, weakref.ref[Any]] = {}
+        self._users: dict[Hashable, int] = {}
+        self._due: deque[tuple[Hashable, Job]] = deque()
+        self.seconds, self.count = 0.0, 0
+
+    def __len__(self) -> int:
+        return len(self._due)
+
+    def join(self, job: Job) -> float | None:
+        """A job of this group has come; its score, if it is known."""
+        group = job.group
+        self._users[group] = self._users.get(group, 0) + 1
+        if group not in self._known and self._users[group] == 1:
+            self._due.append((group, job))
+        return self._known.get(group)
+
+    def leave(self, job: Job) -> None:
+        """A job is settled; the score of data that nobody uses is forgotten, unless its end will be noticed."""
+        group = job.group
+        self._users[group] -= 1
+        if not self._users[group]:
+            del self._users[group]
+            if group not in self._alive:
+                self._known.pop(group, None)
+
+    def now(self, job: Job) -> float:
+        """The score of a job's data, at whatever cost. Raises ``InvalidValueError`` for one outside of 0 to 1."""
+        if job.group in self._known:
+            return self._known[job.group]
+        start = time.perf_counter()
+        found = float(self._score(sample(job.task.data)))
+        self.seconds += time.perf_counter() - start
+        self.count += 1
+        if not 0 <= found <= 1:
+            raise InvalidValueError(f"the score of the data of {job.task} is {found}; a score is from 0 to 1")
+        self._known[job.group] = found
+        self._watch(job)
+        return found
+
+    def advance(self, worked: float) -> list[tuple[Hashable, float]]:
+        """Score what is due, as long as that stays below the share of the seconds worked; groups and their scores."""
+        found = []
+        while self._due:
+            mean = self.seconds / self.count if self.count else 0.0
+            if self.seconds + mean > self._share * worked + (_ALLOWANCE if self.count else math.inf):
+                break
+            group, job = self._due.popleft()
+            if group in self._users and group not in self._known:
+                found.append((group, self.now(job)))
+        return found
+
+    def _watch(self, job: Job) -> None:
+        group = job.group
+        if isinstance(group, tuple) and group[:1] == ("id",):
+            try:
+                self._alive[group] = weakref.ref(job.task.data, lambda _: self._gone(group))
+            except TypeError:  # a list, say: it is forgotten with the last task that uses it
+                return
+
+    def _gone(self, group: Hashable) -> None:
+        self._alive.pop(group, None)
+        self._known.pop(group, None)
+
+
+def sample(data: Any, most: int = _MOST) -> Any:
+    """A part of a large array that keeps neighbours together; other data as it is.
+
+    Entries are left out along the first axes, of the last two a window in the middle is taken. O(1): a view.
+
+    >>> import numpy as np
+    >>> sample(np.zeros((1000, 64, 64))).shape, sample(np.zeros(100)).shape
+    ((15, 64, 64), (100,))
+    """
+    shape = getattr(data, "shape", None)
+    if not isinstance(shape, tuple) or math.prod(shape) <= most:
+        return data
+    axis, inner = 0, math.prod(shape[1:])
+    while len(shape) - axis > 2 and inner > most:  # one entry of this axis is too many already
+        data = data[(slice(None),) * axis + (slice(shape[axis] // 2, shape[axis] // 2 + 1),)]
+        axis += 1
+        inner = math.prod(shape[axis + 1 :])
+    if len(shape) - axis > 2:
+        step = -(-shape[axis] * inner // most)
+        return data[(slice(None),) * axis + (slice(None, None, step),)]
+    edge = most if len(shape) - axis == 1 else math.isqrt(most)
+    window = []
+    for length in shape[axis:]:
+        start = max(0, (length - edge) // 2)
+        window.append(slice(start, start + edge))
+    return data[(slice(None),) * axis + tuple(window)]

@@ -1,0 +1,117 @@
+"""Calls and results between processes: pickled, but for large arrays, of which one copy is shared.
+
+A parcel is bytes and the arrays that were taken out of it. Whoever sends decides how the arrays travel.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+import numpy as np
+
+from tithe.errors import TaskFailedError
+
+__all__ = ["pack", "portable", "unpack"]
+
+_LEAST = 1 << 16  # bytes of an array that is worth taking out
+
+
+class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
+    """Functions that are not importable go by value, large arrays by their number."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self.arrays: list[np.ndarray[Any, Any]] = []
+        self._numbers: dict[int, int] = {}
+        self._kept: list[Any] = []  # so that no identity is used twice
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is np.ndarray:
+            if value.nbytes >= _LEAST and not value.dtype.hasobject:
+                return _array, (self._number(value, value),)
+        elif (torch := sys.modules.get("torch")) is not None and type(value) is torch.Tensor:
+            plain = value.device.type == "cpu" and value.layout == torch.strided and not value.requires_grad
+            if plain and value.nbytes >= _LEAST and value.dtype != torch.bfloat16 and not value.is_conj():
+                return _tensor, (self._number(value, value.numpy()),)
+        return super().reducer_override(value)
+
+    def _number(self, value: Any, array: np.ndarray[Any, Any]) -> int:
+        if id(value) not in self._numbers:
+            self._numbers[id(value)] = len(self.arrays)
+            self._kept.append(value)
+            self.arrays.append(array)
+        return self._numbers[id(value)]
+
+
+class _Unpacker(pickle.Unpickler):
+    """Puts the arrays back."""
+
+    def __init__(self, data: bytes, arrays: Callable[[int, bool], np.ndarray[Any, Any]]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._arrays = arrays
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == __name__ and name in ("_array", "_tensor"):
+            return self._array if name == "_array" else self._tensor
+        return super().find_class(module, name)
+
+    def _array(self, number: int) -> np.ndarray[Any, Any]:
+        return self._arrays(number, False)
+
+    def _tensor(self, number: int) -> Any:
+        import torch
+
+        return torch.from_numpy(self._arrays(number, True))  # torch knows no tensors that cannot be written to
+
+
+def pack(value: Any) -> tuple[bytes, list[np.ndarray[Any, Any]]]:
+    """Bytes of a value, and its large arrays, each once.
+
+    Raises whatever pickle raises for what cannot be pickled. O(bytes but those of the arrays).
+
+    >>> data, arrays = pack([np.zeros(10_000), np.zeros(3)])
+    >>> len(arrays), [part.shape for part in unpack(data, lambda number, writable: arrays[number])]
+    (1, [(10000,), (3,)])
+    """
+    file = io.BytesIO()
+    packer = _Packer(file)
+    packer.dump(value)
+    return file.getvalue(), packer.arrays
+
+
+def unpack(data: bytes, arrays: Callable[[int, bool], np.ndarray[Any, Any]]) -> Any:
+    """The value of ``pack``; only for bytes of a process of one's own. Raises whatever pickle raises.
+
+    Args:
+        data: of ``pack``.
+        arrays: gives an array by its number, one that may be written to where that is asked for.
+    """
+    return _Unpacker(data, arrays).load()
+
+
+def portable(error: BaseException) -> BaseException:
+    """An exception that survives the way to another process, with its traceback as a note."""
+    text = "".join(traceback.format_exception(error))
+    try:
+        error.__cause__ = error.__context__ = None
+        found = cloudpickle.loads(cloudpickle.dumps(error))
+        if type(found) is type(error):
+            error.add_note(f"in the worker:\n{text}")
+            return error
+    except Exception:  # its arguments are not those of its class, say
+        pass
+    return TaskFailedError(text)
+
+
+def _array(number: int) -> Any:
+    raise NotImplementedError  # stands in the bytes; _Unpacker puts the array there
+
+
+def _tensor(number: int) -> Any:
+    raise NotImplementedError

@@ -1,0 +1,120 @@
+"""What a worker process does: read a chunk, make its calls, send what became of them."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import pickle
+import signal
+import struct
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tithe.errors import TaskFailedError
+from tithe.lattice.executors.executor import Result, run_calls
+from tithe.lattice.executors.parcels import pack, portable, unpack
+from tithe.lattice.executors.shelf import Label, Mapped, mapped, put
+from tithe.lattice.libraries import limit_libraries, limit_variables
+from tithe.lattice.usage import own_usage
+
+__all__ = ["INLINE", "RUNNING", "Parcel", "parcel_of", "value_of", "work"]
+
+INLINE = 1 << 15  # bytes of a parcel that goes through the pipe; a larger one lies in a file, so that no pipe fills up
+RUNNING = struct.Struct("<qqd")  # chunk, call, since; a worker that dies has left it
+
+Parcel = tuple[bytes | str, list[Label]]  # what pack gives, or the file where it lies
+
+
+def work(pipe: Connection, folder: str, name: str, threads: int) -> None:
+    """Run until the pipe is closed or says so; the target of a process.
+
+    Args:
+        pipe: to the scheduler.
+        folder: for large results.
+        name: of this worker, for its files.
+        threads: for numerical libraries.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the scheduler's
+    limit_variables(threads)
+    limit_libraries(threads)
+    path = Path(folder, f"{name}running")
+    with path.open("r+b") as file:
+        running = mmap.mmap(file.fileno(), RUNNING.size)
+    arrays, written = Mapped(), 0
+
+    def store(array: np.ndarray[Any, Any]) -> Label:
+        nonlocal written
+        written += 1
+        return put(array, Path(folder, f"{name}{written}"))
+
+    pipe.send_bytes(pickle.dumps(("ready", os.getpid(), own_usage())))
+    try:
+        while (order := pickle.loads(pipe.recv_bytes())) is not None:
+            chunk, parcel = order
+            RUNNING.pack_into(running, 0, chunk, -1, 0.0)
+
+            def note(call: int, now: float, chunk: int = chunk) -> None:
+                RUNNING.pack_into(running, 0, chunk, call, now)
+
+            def report(first: int, results: list[Result], finished: bool, chunk: int = chunk) -> None:
+                results = [_portable(result) for result in results]
+                try:
+                    sent = parcel_of(results, store)
+                except Exception:
+                    sent = parcel_of([_sendable(result) for result in results], store)
+                pipe.send_bytes(pickle.dumps((chunk, first, finished, sent, own_usage())))
+
+            try:
+                calls = value_of(parcel, arrays)
+            except BaseException as error:
+                pipe.send_bytes(pickle.dumps(("unreadable", chunk, portable(error))))
+                continue
+            run_calls(calls, report, note)
+            del calls
+    except (EOFError, OSError):  # the scheduler is gone
+        sys.exit(0)
+
+
+def parcel_of(value: Any, store: Any) -> Parcel:
+    """A value as what goes through a pipe; its large arrays are handed to ``store``, which gives their labels."""
+    data, arrays = pack(value)
+    labels = [store(array) for array in arrays]
+    if len(data) > INLINE:
+        return store(np.frombuffer(data, dtype=np.uint8)).path, labels
+    return data, labels
+
+
+def value_of(parcel: Parcel, arrays: Mapped | None) -> Any:
+    """The value of a parcel; without ``arrays`` to keep, the files are removed, and what is mapped is one's own."""
+    data, labels = parcel
+    if isinstance(data, str):
+        path, data = Path(data), Path(data).read_bytes()
+        if arrays is None:
+            path.unlink()
+
+    def fetch(number: int, writable: bool) -> np.ndarray[Any, Any]:
+        if arrays is not None:
+            return mapped(labels[number]) if writable else arrays.get(labels[number])
+        found = mapped(labels[number])
+        Path(labels[number].path).unlink()
+        return found
+
+    return unpack(data, fetch)
+
+
+def _portable(result: Result) -> Result:
+    return result if result.ok else result._replace(value=portable(result.value))
+
+
+def _sendable(result: Result) -> Result:
+    """A result that can be sent: where a value cannot, the reason."""
+    try:
+        pack(result.value)
+    except Exception as error:
+        why = f"it returned a {type(result.value).__name__} that cannot be sent from its process: {error}"
+        return result._replace(ok=False, value=TaskFailedError(why))
+    return result

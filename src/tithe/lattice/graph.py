@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from tithe.errors import InvalidValueError
 from tithe.lattice.task import Task, summary
 
-__all__ = ["Needs", "find_cycle", "needed", "refuse_cycles"]
+__all__ = ["Needs", "find_cycle", "refuse_cycles"]
 
 
 class Needs:
@@ -91,21 +91,15 @@ def find_cycle(edges: Mapping[Hashable, Iterable[Hashable]]) -> list[Hashable]:
     return []
 
 
-def needed(task: Task) -> list[Task | str]:
-    """What a task needs: by itself, and as the values of its arguments."""
-    return [*task.needs, *(value for value in (*task.args, *task.kwargs.values()) if isinstance(value, Task))]
-
-
 def refuse_cycles(tasks: Iterable[Task]) -> None:
     """Raise ``InvalidValueError`` where tasks need each other in a circle, naming it. O(tasks + needs)."""
-    names: dict[Hashable, Task] = {}
-    for task in tasks:
-        if isinstance(task, Task):
-            names |= {id(task): task} | ({task.key: task} if task.key else {})
+    waiting = [task for task in tasks if isinstance(task, Task) and task.waits_for]
+    names: dict[Hashable, Task] = {id(task): task for task in waiting}
+    names |= {task.key: task for task in waiting if task.key}
     edges: dict[Hashable, list[Hashable]] = {}
-    for task in names.values():
-        found = [names.get(need if isinstance(need, str) else id(need)) for need in needed(task)]
+    for task in waiting:
+        found = [names.get(need if isinstance(need, str) else id(need)) for need in task.waits_for]
         edges[id(task)] = [id(other) for other in found if other is not None]
-    if cycle := find_cycle({who: those for who, those in edges.items() if those}):
+    if cycle := find_cycle(edges):
         shown = " needs ".join(summary(names[who]) for who in [*cycle, cycle[0]])
         raise InvalidValueError(f"tasks need each other in a circle: {shown}; take one of these needs away")

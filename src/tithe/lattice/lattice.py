@@ -237,7 +237,7 @@ class Lattice:
 
     def _baseline(self, tasks: Sequence[Task], count: int) -> Cost:
         """What all tasks would cost first come, first served, by some from the middle of the list."""
-        free = [task for task in tasks if not task.needs and not any(isinstance(a, Task) for a in task.args)]
+        free = [task for task in tasks if not task.waits_for]
         start = max(0, (len(free) - count) // 2)
         chosen, receipt = free[start : start + count], EpochReceipt("")
         for _ in self._outcomes(IterableIntake(chosen), "baseline", receipt, plain=True):
@@ -298,7 +298,7 @@ class Lattice:
                     seconds=time.perf_counter() - start, cpu_seconds=used.cpu_seconds, context_switches=switches
                 )
                 receipt.voluntary, receipt.involuntary = used.voluntary, used.involuntary
-                receipt.worked, receipt.retried = scheduler.worked, scheduler.retried
+                receipt.worked, receipt.retried = scheduler.worked, scheduler.retries.count
                 receipt.scoring = 0.0 if self._scores is None else self._scores.seconds - scoring
             finally:
                 if scheduler.unsettled:  # broken off: what the workers do now is of no use
@@ -323,10 +323,10 @@ class Lattice:
             scheduler.admit(task, place, None, now, None if journal is None else journal.known(key))
 
     def _hand_out(self, intake: Intake, scheduler: Scheduler) -> None:
-        executor = self._executor
+        executor, handed = self._executor, scheduler.handed
         for depth in range(_DEPTH):  # first one for each, then another
             for worker in range(executor.workers):
-                if scheduler.load(worker) == depth and scheduler.brief(worker):
+                if handed.load(worker) == depth and handed.brief(worker):
                     chunk = scheduler.next_chunk(worker, executor.workers, intake.wanted)
                     if chunk is None:
                         return
@@ -334,7 +334,7 @@ class Lattice:
 
     def _patience(self, scheduler: Scheduler) -> float | None:
         """Seconds to wait for news of the workers."""
-        release = scheduler.next_release()
+        release = scheduler.retries.next_due()
         timeout = None if release is None else max(0.0, release - time.monotonic())
         if scheduler.timed:
             timeout = _TICK if timeout is None else min(_TICK, timeout)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
-import random
 from collections import deque
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from tithe.errors import (
@@ -18,11 +15,13 @@ from tithe.errors import (
     WorkerLostError,
 )
 from tithe.lattice.estimates import Estimates
-from tithe.lattice.executors.executor import Chunk, Loss, Report, Result, Running
-from tithe.lattice.graph import Needs, needed, refuse_cycles
+from tithe.lattice.executors.executor import Call, Chunk, Loss, Report, Result, Running
+from tithe.lattice.graph import Needs, refuse_cycles
+from tithe.lattice.handed import Handed
 from tithe.lattice.jobs import Job
 from tithe.lattice.outcome import Outcome, Status
 from tithe.lattice.queue import ReadyQueue
+from tithe.lattice.retries import Retries
 from tithe.lattice.scores import Scores
 from tithe.lattice.task import Spawn, Task, summary
 
@@ -31,16 +30,6 @@ __all__ = ["Scheduler"]
 _NEVER = float("inf")
 _NEUTRAL = 0.5  # what counts as the coherence of a task without data
 _MOST_CALLS = 512  # of a chunk
-
-
-@dataclass(slots=True)
-class _Given:
-    """What a worker has: a chunk of which some calls may have been reported."""
-
-    worker: int
-    jobs: list[Job]
-    brief: bool  # whether all of them are likely to be done soon
-    first: int = 0  # the index of the first of these jobs in the chunk
 
 
 class Scheduler:
@@ -77,21 +66,17 @@ class Scheduler:
     ) -> None:
         self.queue, self._estimates, self._scores, self._settle = queue, estimates, scores, settle
         self._chunk, self._budget = chunk, budget
-        self._crash_retries, self._backoff, self._prune = crash_retries, backoff, prune
-        self._random = random.Random(seed)
+        self._crash_retries, self._prune = crash_retries, prune
         self._numbers, self._chunks = itertools.count(), chunks
         self._epoch = object()  # marks what this scheduler has settled
         self._needs = Needs()
         self._here: dict[Hashable, Job] = {}  # not settled, by identity of the task and by key
         self._keys: dict[str, bool] = {}  # settled, and whether there is a value
-        self._given: dict[int, _Given] = {}
-        self._of_worker: dict[int, list[int]] = {}  # the chunks that it has, oldest first
-        self._last: dict[int, Hashable] = {}  # the group that a worker had last
-        self._later: list[tuple[float, int, Job]] = []  # retries
+        self.handed, self.retries = Handed(), Retries(backoff, seed)
         self._overdue: dict[int, float] = {}  # workers that were killed, and the timeout that was over
         self._ended: deque[tuple[Job, bool]] = deque()  # of which those who wait have not been told yet
         self.timed = False  # whether some task has a timeout
-        self.admitted = self.unsettled = self.retried = 0
+        self.admitted = self.unsettled = 0
         self.worked = 0.0  # seconds that calls took
 
     def admit(self, task: Task, place: int, parent: Task | None, now: float, known: tuple[Any] | None = None) -> None:
@@ -128,7 +113,7 @@ class Scheduler:
 
     def stuck(self) -> bool:
         """Whether all that is here waits for tasks that are not ready either."""
-        return len(self._needs) > 0 and not (self._given or self._later or len(self.queue))
+        return len(self._needs) > 0 and not (len(self.handed) or len(self.retries) or len(self.queue))
 
     def refuse(self) -> None:
         """Raise ``InvalidValueError`` that tells what those who are stuck wait for."""
@@ -140,19 +125,12 @@ class Scheduler:
                 name = next((summary(other) for other in others if id(other) == need), repr(need))
                 raise InvalidValueError(f"{summary(task)} needs {name}, which is not in this epoch; add it")
 
-    def load(self, worker: int) -> int:
-        """How many chunks a worker has."""
-        return len(self._of_worker.get(worker, ()))
-
-    def brief(self, worker: int) -> bool:
-        """Whether all that a worker has is likely to be done soon, so that more may wait behind it."""
-        return all(self._given[number].brief for number in self._of_worker.get(worker, ()))
-
     def next_chunk(self, worker: int, workers: int, wanted: Callable[[Task], bool]) -> Chunk | None:
         """The next calls for a worker that are still wanted; ``None`` where nothing is ready."""
         while len(self.queue):
             share = -(-len(self.queue) // (2 * workers))  # so that the last chunks end at about the same time
-            most, last = min(_MOST_CALLS, share) if self._chunk is None else self._chunk, self._last.get(worker)
+            most = min(_MOST_CALLS, share) if self._chunk is None else self._chunk
+            last = self.handed.last_group(worker)
             if self._chunk is None:
                 taken = self.queue.take(self._budget, self._estimates.of, last, most)
             else:
@@ -161,10 +139,7 @@ class Scheduler:
             if not jobs:
                 continue
             number = next(self._chunks)
-            brief = sum(map(self._estimates.of, jobs)) <= 2 * self._budget
-            self._given[number] = _Given(worker, jobs, brief)
-            self._of_worker.setdefault(worker, []).append(number)
-            self._last[worker] = jobs[-1].group
+            self.handed.give(number, worker, jobs, sum(map(self._estimates.of, jobs)) <= 2 * self._budget)
             return Chunk(number, [_call(job.task) for job in jobs])
         return None
 
@@ -177,11 +152,9 @@ class Scheduler:
 
     def overdue(self, running: Running, now: float) -> Job | None:
         """The job of a call that is being made, if it takes longer than its timeout."""
-        given = self._given.get(running.chunk)
-        if given is None or not 0 <= running.call - given.first < len(given.jobs):
-            return None
-        job = given.jobs[running.call - given.first]
-        return job if job.task.timeout is not None and now - running.since > job.task.timeout else None
+        job = self.handed.job(running.chunk, running.call)
+        late = job is not None and job.task.timeout is not None and now - running.since > job.task.timeout
+        return job if late else None
 
     def killed(self, worker: int, timeout: float) -> None:
         """Note that a worker is being killed because a call took longer than its timeout."""
@@ -189,37 +162,26 @@ class Scheduler:
 
     def report(self, report: Report, now: float) -> None:
         """Take results in."""
-        given = self._given.get(report.chunk)
-        if given is None:  # of an epoch that was broken off
-            return
-        jobs = given.jobs[: len(report.results)]
-        given.jobs = given.jobs[len(report.results) :]
-        given.first += len(report.results)
-        if report.finished:
-            self._forget(report.chunk)
-        for job, result in zip(jobs, report.results, strict=True):
+        for job, result in zip(self.handed.take_back(report), report.results, strict=False):
             self._result(job, result, now)
         self._tell(now)
 
     def lose(self, loss: Loss, now: float) -> None:
         """Take back what a worker had: the call that it died of counts against its task, the others do not."""
-        given = self._given.get(loss.chunk)
-        if given is None:
-            return
-        self._forget(loss.chunk)
-        timeout = self._overdue.pop(loss.worker, None) if loss.oldest else None
-        culprit = None if loss.running is None else loss.running - given.first
-        if culprit is None and loss.oldest and len(given.jobs) == 1:
-            culprit = 0  # it died while it read this call
-        for place, job in enumerate(given.jobs):
-            if loss.unsendable is not None and len(given.jobs) == 1:
-                job.attempts += 1
-                self._fail(job, loss.unsendable, 0.0, "failed")
-            elif loss.unsendable is not None or place != culprit:
-                job.alone = job.alone or (loss.oldest and culprit is None)
+        timeout = self._overdue.pop(loss.worker, None) if loss.oldest and loss.unsendable is None else None
+        culprit = self.handed.job(loss.chunk, loss.running) if loss.running is not None else None
+        jobs = self.handed.take_back(loss)
+        if culprit is None and loss.oldest and len(jobs) == 1:
+            culprit = jobs[0]  # the worker died while it read this call, or it cannot be sent
+        for job in jobs:
+            if job is not culprit:
+                job.alone = job.alone or (loss.oldest and culprit is None)  # next time it is known which one it was
                 self._ready(job, now)
+                continue
+            job.attempts += 1
+            if loss.unsendable is not None:
+                self._fail(job, loss.unsendable, 0.0, "failed")
             elif timeout is not None:
-                job.attempts += 1
                 error = TaskTimeoutError(f"it took longer than its {timeout:g} s, and its worker was killed")
                 self._try_again(job, error, timeout, now)
             else:
@@ -228,12 +190,8 @@ class Scheduler:
 
     def release(self, now: float) -> None:
         """Put those tasks back into the queue whose time for another try has come."""
-        while self._later and self._later[0][0] <= now:
-            self._ready(heapq.heappop(self._later)[2], now)
-
-    def next_release(self) -> float | None:
-        """When the next retry is due."""
-        return self._later[0][0] if self._later else None
+        for job in self.retries.due(now):
+            self._ready(job, now)
 
     def advance_scores(self) -> None:
         """Score some data, as long as that costs little."""
@@ -243,10 +201,10 @@ class Scheduler:
     def cancel(self, why: str, now: float) -> None:
         """Settle all that no worker has as cancelled."""
         self.queue.clear()
-        self._later.clear()
-        given = {id(job) for given in self._given.values() for job in given.jobs}
+        self.retries.clear()
+        out = set(map(id, self.handed.jobs()))
         for job in sorted({id(job): job for job in self._here.values()}.values(), key=lambda job: job.number):
-            if id(job) not in given and id(job.task) in self._here:
+            if id(job) not in out and id(job.task) in self._here:
                 self._needs.forget(id(job.task))
                 self._end(job, "cancelled", error=TaskCancelledError(why))
                 self._tell(now)
@@ -263,7 +221,7 @@ class Scheduler:
     def _wait(self, job: Job, now: float) -> None:
         """Ready at once, when others are done, or never."""
         open_needs: set[Hashable] = set()
-        for need in needed(job.task):
+        for need in job.task.waits_for:
             name, ok = (need, self._keys.get(need)) if isinstance(need, str) else (id(need), self._success(need))
             if ok is False:
                 self._end(job, "cancelled", error=_lost(need))
@@ -284,9 +242,6 @@ class Scheduler:
         job.ready = now
         self.queue.put(job)
 
-    def _forget(self, chunk: int) -> None:
-        self._of_worker[self._given.pop(chunk).worker].remove(chunk)
-
     def _result(self, job: Job, result: Result, now: float) -> None:
         job.attempts += 1
         self.worked += result.seconds
@@ -306,17 +261,14 @@ class Scheduler:
         if job.attempts - job.crashes > job.task.retries:
             self._fail(job, error, seconds, "failed")
             return
-        self.retried += 1
-        wait = self._backoff * 2 ** min(job.attempts - 1, 20) * self._random.uniform(0.5, 1.0)
-        heapq.heappush(self._later, (now + wait, job.number, job))
+        self.retries.add(job, now)
 
     def _crashed(self, job: Job, reason: str, now: float) -> None:
-        job.attempts += 1
         job.crashes += 1
         if job.crashes > self._crash_retries:
             self._fail(job, WorkerLostError(f"{job.crashes} workers died of it: {reason}"), 0.0, "quarantined")
             return
-        self.retried += 1
+        self.retries.count += 1
         job.alone = True  # if it kills again, it takes nothing along
         self._ready(job, now)
 
@@ -361,9 +313,9 @@ class Scheduler:
                         self._end(self._here[who], "cancelled", error=_lost(job.task))
 
 
-def _call(task: Task) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+def _call(task: Task) -> Call:
     """The call of a task, with the values of the tasks among its arguments."""
-    if not any(isinstance(value, Task) for value in (*task.args, *task.kwargs.values())):
+    if not task.waits_for:
         return task.fn, task.args, task.kwargs
     args = tuple(_value(value) for value in task.args)
     return task.fn, args, {name: _value(value) for name, value in task.kwargs.items()}

@@ -11,6 +11,8 @@ from tithe.errors import InvalidDTypeError, InvalidValueError
 
 __all__ = ["Spawn", "Task", "summary"]
 
+_NONE: Mapping[str, Any] = {}  # never written to
+
 
 class Task:
     """One call that a ``Lattice`` makes, once or, after failures, again.
@@ -32,6 +34,9 @@ class Task:
         kwargs: keyword arguments of ``fn``.
         name: for messages; the function's by default.
 
+    Attributes:
+        waits_for: what it needs, the tasks among its arguments included.
+
     Raises ``InvalidDTypeError`` and ``InvalidValueError`` for what cannot be used. Source: MISSION L1, L3.
 
     >>> Task(pow, 2, 10)
@@ -40,6 +45,7 @@ class Task:
 
     __slots__ = (
         "_ended", "args", "data", "deadline", "fn", "key", "kwargs", "name", "needs", "retries", "timeout", "urgency",
+        "waits_for",
     )  # fmt: skip
 
     def __init__(
@@ -68,12 +74,14 @@ class Task:
             raise InvalidValueError(f"key is {key!r}; use a string that is not empty")
         if isinstance(needs, (str, Task)):
             needs = (needs,)
-        self.fn, self.args, self.kwargs = fn, args, kwargs or {}
+        self.fn, self.args, self.kwargs = fn, args, kwargs or _NONE
         self.data, self.urgency, self.deadline = data, urgency, deadline
         self.needs = tuple(needs)
         if wrong := [need for need in self.needs if not isinstance(need, (Task, str))]:
             raise InvalidDTypeError(f"needs holds a {type(wrong[0]).__name__}; name tasks, or their keys")
         self.retries, self.timeout, self.key, self.name = retries, timeout, key, name
+        values = (value for value in (*args, *self.kwargs.values()) if isinstance(value, Task))
+        self.waits_for: tuple[Task | str, ...] = (*self.needs, *values)
         self._ended: tuple[object, bool, Any] | None = None  # the epoch, whether there is a value, the value
 
     def __repr__(self) -> str:

@@ -26,12 +26,13 @@ class Waits:
     """
 
     def __init__(self) -> None:
-        self._bins: Counter[int] = Counter()
+        self._bins: dict[int, int] = {}
         self.count, self.longest, self.total = 0, 0.0, 0.0
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        self._bins[math.ceil(2 * math.log2(max(seconds, _FINEST) / _FINEST))] += 1
+        place = math.ceil(2 * math.log2(seconds / _FINEST)) if seconds > _FINEST else 0
+        self._bins[place] = self._bins.get(place, 0) + 1
         self.count += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)

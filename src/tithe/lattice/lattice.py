@@ -326,7 +326,7 @@ class Lattice:
         executor, handed = self._executor, scheduler.handed
         for depth in range(_DEPTH):  # first one for each, then another
             for worker in range(executor.workers):
-                if handed.load(worker) == depth and handed.brief(worker):
+                if handed.load(worker) == depth and handed.brief(worker) and executor.available(worker):
                     chunk = scheduler.next_chunk(worker, executor.workers, intake.wanted)
                     if chunk is None:
                         return

@@ -87,6 +87,9 @@ class Executor(Protocol):
     def start(self) -> None:
         """Start the workers; doing it again does nothing."""
 
+    def available(self, worker: int) -> bool:
+        """Whether a worker can begin at once with what it is given, or after what it has: it has started, and lives."""
+
     def submit(self, worker: int, chunk: Chunk) -> None:
         """Give a worker a chunk, behind those that it has; returns at once."""
 

@@ -29,6 +29,10 @@ class InlineExecutor:
     def start(self) -> None:
         """Nothing to start."""
 
+    def available(self, worker: int) -> bool:
+        """Always."""
+        return True
+
     def submit(self, worker: int, chunk: Chunk) -> None:
         """Note the chunk."""
         self._chunks.append(chunk)

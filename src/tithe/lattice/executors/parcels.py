@@ -10,6 +10,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import cloudpickle
@@ -22,8 +23,8 @@ __all__ = ["pack", "portable", "unpack"]
 _LEAST = 1 << 16  # bytes of an array that is worth taking out
 
 
-class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
-    """Functions that are not importable go by value, large arrays by their number."""
+class _Packer(pickle.Pickler):
+    """Large arrays go by their number; functions and classes that another process cannot import go by value."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
@@ -32,14 +33,18 @@ class _Packer(cloudpickle.Pickler):  # type: ignore[misc]
         self._kept: list[Any] = []  # so that no identity is used twice
 
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is np.ndarray:
+        kind = type(value)
+        if kind is np.ndarray:
             if value.nbytes >= _LEAST and not value.dtype.hasobject:
                 return _array, (self._number(value, value),)
-        elif (torch := sys.modules.get("torch")) is not None and type(value) is torch.Tensor:
+        elif kind is FunctionType or kind is type:
+            if not _importable(value):
+                return cloudpickle.loads, (cloudpickle.dumps(value),)
+        elif (torch := sys.modules.get("torch")) is not None and kind is torch.Tensor:
             plain = value.device.type == "cpu" and value.layout == torch.strided and not value.requires_grad
             if plain and value.nbytes >= _LEAST and value.dtype != torch.bfloat16 and not value.is_conj():
                 return _tensor, (self._number(value, value.numpy()),)
-        return super().reducer_override(value)
+        return NotImplemented
 
     def _number(self, value: Any, array: np.ndarray[Any, Any]) -> int:
         if id(value) not in self._numbers:
@@ -93,6 +98,17 @@ def unpack(data: bytes, arrays: Callable[[int, bool], np.ndarray[Any, Any]]) -> 
         arrays: gives an array by its number, one that may be written to where that is asked for.
     """
     return _Unpacker(data, arrays).load()
+
+
+def _importable(value: Any) -> bool:
+    """Whether another process finds this function or class by its name: in a module, or in the script that it runs."""
+    module = sys.modules.get(value.__module__)
+    if module is None or (value.__module__ == "__main__" and not hasattr(module, "__file__")):
+        return False
+    found: Any = module
+    for part in value.__qualname__.split("."):
+        found = getattr(found, part, None)
+    return found is value
 
 
 def portable(error: BaseException) -> BaseException:

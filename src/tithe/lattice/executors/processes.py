@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tithe.errors import InvalidStateError
-from tithe.lattice.executors.executor import Chunk, Loss, Report, Running
+from tithe.lattice.executors.executor import Chunk, Loss, Report, Result, Running
 from tithe.lattice.executors.shelf import Label, Shelf
 from tithe.lattice.executors.worker import RUNNING, parcel_of, value_of, work
 from tithe.lattice.usage import Usage, own_usage
@@ -76,6 +76,10 @@ class ProcessExecutor:
         self._wake_read, self._wake_write = os.pipe()
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._workers = [self._hire(worker) for worker in range(self.workers)]
+
+    def available(self, worker: int) -> bool:
+        """Once it has said so."""
+        return self._workers[worker].ready
 
     def submit(self, worker: int, chunk: Chunk) -> None:
         """Send the chunk; what cannot be sent is reported as lost by the next ``poll``."""
@@ -184,14 +188,15 @@ class ProcessExecutor:
         except (EOFError, OSError):
             return False
         if message[0] == "ready":
-            hired.ready, self._stillborn, hired.usage = True, 0, message[2]
-            self._gone = self._gone.plus(Usage(*(None if part is None else -part for part in message[2])))
+            hired.ready, self._stillborn, hired.usage = True, 0, Usage(*message[2])
+            self._gone = self._gone.since(hired.usage)  # what it took to start is not the epoch's
         elif message[0] == "unreadable":
             self._done(worker, message[1])
             self._news.append(Loss(worker, message[1], None, "it cannot be read", unsendable=message[2]))
         else:
-            chunk, first, finished, parcel, hired.usage = message
-            results = value_of(parcel, None)
+            chunk, first, finished, parcel, usage = message
+            hired.usage = Usage(*usage)
+            results = list(map(Result, *value_of(parcel, None)))
             if finished:
                 self._done(worker, chunk)
             self._news.append(Report(worker, chunk, first, results, finished))

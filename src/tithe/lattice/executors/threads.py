@@ -49,6 +49,10 @@ class ThreadExecutor:
             self._threads.append(thread)
             thread.start()
 
+    def available(self, worker: int) -> bool:
+        """Always."""
+        return True
+
     def submit(self, worker: int, chunk: Chunk) -> None:
         """Put the chunk into the thread's queue."""
         self._inboxes[worker].put(chunk)

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
-from tithe.tether.bookmarks import _DTYPES
 from tithe.tether.differences import Change
 from tithe.tether.generations import Generations
+from tithe.tether.sealed import DTYPES
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # imports torch once for all children
 FORKSERVER.set_forkserver_preload(["tithe.tether.generations"])
@@ -86,14 +86,14 @@ def test_states_come_back_bit_by_bit(generations):
     g = torch.Generator().manual_seed(0)
     odd = {
         str(dtype): torch.randint(0, 256, (6, 16), generator=g, dtype=torch.uint8).view(dtype)
-        for dtype in _DTYPES
+        for dtype in DTYPES
         if dtype != torch.bool
     }
     odd["bool"] = torch.tensor([True, False])
     odd |= {"scalar": torch.tensor(3), "none": torch.zeros(0, 3), "halves": torch.zeros(2, 0, dtype=torch.bfloat16)}
     odd["nan"] = torch.tensor([math.nan, -math.nan, -0.0, math.inf])
     state = {"one": odd, "two": {}}
-    assert len(odd) == len(_DTYPES) + 4
+    assert len(odd) == len(DTYPES) + 4
     kept = generations.mark("start", state, step=0)
     assert same(generations.restore(kept.number), state)
 
@@ -274,7 +274,7 @@ def test_foreign_files_break_nothing(folder):
         assert path in str(caught.value) and len(str(caught.value)) < len(path) + 330
     assert folder.mark("merge", states(), step=0).number == 15 and folder.prune(most=2) == (2, 3, 4, 5)
     told = folder.damaged()
-    assert "no bookmark but another file" in told["generation-000007.safetensors"]
+    assert "another file" in told["generation-000007.safetensors"]
     assert "is no file" in told["generation-000009.safetensors"]
 
 

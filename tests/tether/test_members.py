@@ -404,7 +404,7 @@ def test_errors_of_the_model_are_its_own():
         warnings.simplefilter("error")
         members.step(bad)
     members.step(batches(members.models, 0))
-    assert members._vectorised
+    assert members.vectorised
 
 
 class Subclassed(torch.optim.Adam):

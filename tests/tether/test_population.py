@@ -122,8 +122,8 @@ def test_a_merge_is_the_average_of_weights_and_moments():
         for batch in batches:
             pop.step(batch)
     for member in (0, 1):
-        for name, tensor in {**tensors_of(merging.models[member]), **merging._members.moments(member)}.items():
-            others = [{**tensors_of(apart.models[i]), **apart._members.moments(i)}[name] for i in (0, 1)]
+        for name, tensor in {**tensors_of(merging.models[member]), **merging._roster.members.moments(member)}.items():
+            others = [{**tensors_of(apart.models[i]), **apart._roster.members.moments(i)}[name] for i in (0, 1)]
             torch.testing.assert_close(tensor, (others[0] + others[1]) / 2)
 
 
@@ -131,7 +131,7 @@ def test_without_optimizer_state_moments_stay():
     tasks = [Task(1), Task(2)]
     pop = population(tasks, MergePolicy(interval=7, optimizer_state=False), fixed=[[0, 1]])
     run(pop, tasks, 7)
-    one, other = pop._members.moments(0), pop._members.moments(1)
+    one, other = pop._roster.members.moments(0), pop._roster.members.moments(1)
     assert same(pop.models[0], pop.models[1]) and not torch.equal(one["0.weight/exp_avg"], other["0.weight/exp_avg"])
 
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import BinaryIO, Literal, get_args
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
+from tithe.tether.sealed import FAULTS, dense, known_in, seal, told, unseal
 
 __all__ = ["Bookmark", "Reason", "decode", "encode", "read_bookmark"]
 
@@ -22,13 +19,6 @@ Reason = Literal["merge", "drift", "renormalise", "regroup", "start", "final"]
 States = Mapping[str, Mapping[str, Tensor]]
 
 _FORMAT, _VERSION = "tithe.generations", 1
-_DTYPES = (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2,
-    torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8,
-    torch.bool, torch.complex64,
-)  # fmt: skip
-_FAULTS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, SafetensorError, TypeError,
-           ValueError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,7 @@ def encode(bookmark: Bookmark, states: States) -> tuple[Bookmark, bytes]:
         The bookmark with members and size, and the bytes. Raises ``InvalidDTypeError`` for what is no dense tensor of
         such a dtype, ``InvalidValueError`` where ``states`` is empty. O(bytes).
 
+    >>> import torch
     >>> kept, raw = encode(Bookmark(1, "start", "", 0, (), None, None, None, "", 0), {"a": {"w": torch.ones(2)}})
     >>> kept.members, kept.nbytes, decode(raw, "it")["a"]["w"]
     (('a',), 8, tensor([1., 1.]))
@@ -87,16 +78,13 @@ def encode(bookmark: Bookmark, states: States) -> tuple[Bookmark, bytes]:
     for member, state in states.items():
         table = []
         for name, tensor in state.items():
-            tensors.append(_plain(tensor, f"{_text(name)!r} of {member!r}"))
+            tensors.append(dense(tensor, f"{_text(name)!r} of {member!r}"))
             table.append([name, str(tensor.dtype), list(tensor.shape)])
         tables.append([_text(member), table])
     bookmark = replace(bookmark, members=tuple(states), nbytes=sum(tensor.nbytes for tensor in tensors))
     known = asdict(bookmark)
     del known["number"], known["members"]
-    text = json.dumps({"known": known, "tensors": tables, "sha256": _checksum(tensors)})
-    head = {"format": _FORMAT, "version": _VERSION, "text": text, "sha256": _digest(text)}
-    numbered = {str(index): tensor for index, tensor in enumerate(tensors)}  # names go where all characters may
-    return bookmark, safetensors.torch.save(numbered, {"tithe": json.dumps(head)})
+    return bookmark, seal(_FORMAT, _VERSION, {"known": known, "tensors": tables}, tensors)
 
 
 def decode(raw: bytes, source: str) -> dict[str, dict[str, Tensor]]:
@@ -111,18 +99,12 @@ def decode(raw: bytes, source: str) -> dict[str, dict[str, Tensor]]:
         is not what was written. O(bytes).
     """
     try:
-        header_size = int.from_bytes(raw[:8], "little")
-        text = _text_of(raw[8 : 8 + header_size])
-        saved = json.loads(text)
-        found = safetensors.torch.load(raw)
-        tensors = [found[str(index)] for index in range(len(found))]
-        if _checksum(tensors) != saved["sha256"]:
-            raise ValueError("the checksum over the tensors differs")
+        saved, tensors = unseal(raw, _FORMAT, _VERSION)
         rest = iter(tensors)
         states = {}
         for member, table in saved["tensors"]:
             states[member] = {name: _checked(next(rest), dtype, shape) for name, dtype, shape in table}
-    except (*_FAULTS, StopIteration) as error:
+    except (*FAULTS, StopIteration) as error:
         raise CorruptFileError(_fault(source, error)) from error
     return states
 
@@ -146,7 +128,7 @@ def read_bookmark(file: BinaryIO, number: int, source: str) -> Bookmark:
         if not 0 < header_size <= size - 8:
             raise ValueError(f"the header should have {header_size} bytes and the file has {size}")
         header = file.read(header_size)
-        saved = json.loads(_text_of(header))
+        saved = known_in(header, _FORMAT, _VERSION)
         ends = [entry["data_offsets"][1] for name, entry in json.loads(header).items() if name != "__metadata__"]
         if (expected := 8 + header_size + max(ends, default=0)) != size:
             raise ValueError(f"the file has {size} bytes and should have {expected}")
@@ -154,50 +136,14 @@ def read_bookmark(file: BinaryIO, number: int, source: str) -> Bookmark:
         if known["compatibility"] is not None:
             known["compatibility"] = tuple(tuple(row) for row in known["compatibility"])
         return Bookmark(number=number, members=tuple(member for member, _ in saved["tensors"]), **known)
-    except _FAULTS as error:
+    except FAULTS as error:
         raise CorruptFileError(_fault(source, error)) from error
-
-
-def _text_of(header: bytes) -> str:
-    """The JSON that Tithe put in a header, if its own checksum is right."""
-    metadata = json.loads(header).get("__metadata__") or {}
-    if "tithe" not in metadata:
-        raise ValueError("it is no bookmark but another file")
-    head = json.loads(metadata["tithe"])
-    if (head["format"], head["version"]) != (_FORMAT, _VERSION):
-        raise ValueError(f"it is of format {str(head['format'])[:40]!r}, version {str(head['version'])[:10]}; "
-                         f"this version of Tithe reads {_FORMAT!r}, {_VERSION}")  # fmt: skip
-    text = head["text"]
-    if not isinstance(text, str) or _digest(text) != head["sha256"]:
-        raise ValueError("the checksum over the header differs")
-    return text
-
-
-def _plain(tensor: object, name: str) -> Tensor:
-    if not isinstance(tensor, Tensor):
-        raise InvalidDTypeError(f"{name} is a {type(tensor).__name__}; a state has tensors only")
-    if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.is_meta:
-        raise InvalidDTypeError(f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}; keep dense tensors of "
-                                f"{', '.join(str(dtype).removeprefix('torch.') for dtype in _DTYPES)}")  # fmt: skip
-    plain = tensor.detach().resolve_conj().resolve_neg().cpu()
-    return plain.contiguous().clone(memory_format=torch.contiguous_format)  # nothing shares memory in a file
 
 
 def _checked(tensor: Tensor, dtype: str, shape: list[int]) -> Tensor:
     if (str(tensor.dtype), list(tensor.shape)) != (dtype, shape):
         raise ValueError(f"a tensor is {tensor.dtype} {list(tensor.shape)} and should be {dtype} {shape}")
     return tensor
-
-
-def _checksum(tensors: list[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _text(name: object) -> str:
@@ -207,5 +153,4 @@ def _text(name: object) -> str:
 
 
 def _fault(source: str, error: BaseException) -> str:
-    told = str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
-    return f"{source} is damaged or no bookmark ({told[:200]}); take another generation, or move the file away"
+    return f"{source} is damaged or no bookmark ({told(error)}); take another generation, or move the file away"

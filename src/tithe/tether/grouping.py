@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tithe.errors import InvalidValueError
 
@@ -72,3 +73,24 @@ class Grouping:
             sorted([*filter(None, ([i for i in group if i != member] for group in old)), [member]])
             for old in (self.groups, self.bodies)
         )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, in lists."""
+        groups, bodies = ([list(part) for part in parts] for parts in (self.groups, self.bodies))
+        return {"groups": groups, "bodies": bodies, "settled": sorted(self.settled), "fixed": self.fixed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state_dict`` gave.
+
+        Raises ``InvalidValueError`` where it is of other members, or groups are fixed here or there and not the same;
+        nothing is changed then.
+        """
+        if state["fixed"] != self.fixed or (self.fixed and state["groups"] != self.groups):
+            there, here = (f"{'fixed' if fixed else 'free'} groups {groups}" for fixed, groups in (
+                (state["fixed"], state["groups"]), (self.fixed, self.groups)))  # fmt: skip
+            raise InvalidValueError(f"the state has {there}, this population has {here}; nothing was loaded")
+        for name in ("groups", "bodies"):
+            if sorted(i for part in state[name] for i in part) != list(range(self._count)):
+                raise InvalidValueError(f"{name} are {state[name]}; expected each of {self._count} members once")
+        self.groups, self.bodies = ([list(part) for part in state[name]] for name in ("groups", "bodies"))
+        self.settled = set(state["settled"])

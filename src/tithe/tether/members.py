@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 from torch.optim import LBFGS, Optimizer
 
 from tithe.errors import InvalidValueError
+from tithe.tether.optimizer_states import named_state, native_state
 from tithe.tether.stacked_optimizer import StackedOptimizer
 from tithe.tether.stacks import Stacks, why_not
 
@@ -23,15 +24,27 @@ MakeOptimizer = Callable[[Iterable[Tensor]], Optimizer]
 
 
 class Members(Protocol):
-    """What a population needs of its members; ``models[i]`` always has the weights of now."""
+    """What a population needs of its members.
+
+    Attributes:
+        models: which always have the weights of now.
+        vectorised: whether they step in one vectorised pass, ``None`` where that is not known (yet).
+    """
 
     models: list[nn.Module]
+    vectorised: bool | None
 
     def step(self, batches: Sequence[Batch]) -> list[float | None]:
         """One step of each member that has a batch, as if it were alone; the losses before it."""
 
     def moments(self, member: int) -> dict[str, Tensor]:
         """What the optimiser remembers of a member, entry by entry: writing to it changes that."""
+
+    def optimizer_state(self, member: int) -> dict[str, Any]:
+        """The state of a member's optimiser as if it were alone, as ``named_state`` has it; no copy."""
+
+    def load_optimizer_states(self, states: Sequence[Mapping[str, Any]], vectorised: bool | None) -> None:
+        """Go on from what ``optimizer_state`` gave of each member, which is not copied, and from ``vectorised``."""
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
@@ -58,6 +71,7 @@ class Separate:
         if not models:
             raise InvalidValueError("there are no models; pass one or more")
         self.models = list(models)
+        self.vectorised: bool | None = None  # of no meaning here
         self._loss = loss
         self._optimizers = [optimizer(list(model.parameters())) for model in models]
 
@@ -93,6 +107,16 @@ class Separate:
             if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim
         }
 
+    def optimizer_state(self, member: int) -> dict[str, Any]:
+        """The state of a member's optimiser, as ``named_state`` has it; no copy."""
+        names: dict[Tensor, str] = {parameter: name for name, parameter in self.models[member].named_parameters()}
+        return named_state(self._optimizers[member], names)
+
+    def load_optimizer_states(self, states: Sequence[Mapping[str, Any]], vectorised: bool | None) -> None:
+        """Go on from what ``optimizer_state`` gave of each member, which is not copied."""
+        for optimizer, state in zip(self._optimizers, states, strict=True):
+            optimizer.load_state_dict(native_state(state))
+
 
 class Stacked:
     """Members of one architecture that step together: their weights lie in stacks, and the models look into these.
@@ -118,7 +142,7 @@ class Stacked:
             raise InvalidValueError(f"{why}; use vectorised=False")
         self._stacks = Stacks(models)
         self._optimizer = StackedOptimizer(made, models[0], self._stacks.parameters, len(models))
-        self._vectorised: bool | None = None  # whether vmap can do it; unknown before the first step
+        self.vectorised: bool | None = None  # whether vmap can do it; unknown before the first step
 
     @staticmethod
     def unfit(models: Sequence[nn.Module]) -> str:
@@ -142,27 +166,39 @@ class Stacked:
         """What the optimiser remembers of a member, entry by entry: writing to it changes that."""
         return self._optimizer.moments(member)
 
+    def optimizer_state(self, member: int) -> dict[str, Any]:
+        """The state of a member's optimiser as if it were alone, as ``named_state`` has it; no copy."""
+        return self._optimizer.state_of(member)
+
+    def load_optimizer_states(self, states: Sequence[Mapping[str, Any]], vectorised: bool | None) -> None:
+        """Go on from what ``optimizer_state`` gave of each member, which is not copied, and from ``vectorised``.
+
+        Raises ``InvalidValueError`` where the optimisers are not of one kind; nothing is changed then.
+        """
+        self._optimizer.load_states(states)
+        self.vectorised = vectorised
+
     def _losses(self, batches: Sequence[Any], members: list[int]) -> Tensor:
         modes = {self._stacks.modes(member) for member in members}
         alike = len(modes) == 1 and all(_alike([batch[part] for batch in batches]) for part in (0, 1))
         failed: Exception | None = None
-        if alike and self._vectorised is not False:
+        if alike and self.vectorised is not False:
             xs, ys = (torch.stack([batch[part] for batch in batches]) for part in (0, 1))
-            whole = len(members) == len(self.models) and self._vectorised is True
+            whole = len(members) == len(self.models) and self.vectorised is True
             try:
                 with self._stacks.rows(members, whole=whole) as (parameters, buffers):
                     found: Tensor = vmap(self._one, randomness="different")(parameters, buffers, xs, ys)
             except (RuntimeError, ValueError) as error:
-                if self._vectorised:
+                if self.vectorised:
                     raise
                 failed = error
             else:
-                self._vectorised = True
+                self.vectorised = True
                 return _scalars(found, (len(members),))
         states = self._stacks.each(members)
         each = [_scalars(self._one(*state, x, y), ()) for state, (x, y) in zip(states, batches, strict=True)]
         if failed is not None:  # by vmap alone, for one by one it works
-            self._vectorised = False
+            self.vectorised = False
             warnings.warn(f"members run one by one, for vmap fails: {failed}", RuntimeWarning, stacklevel=4)
         return torch.stack(each)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tithe.errors import InvalidValueError
+from tithe.tether.optimizer_states import native_state
 
 __all__ = ["StackedOptimizer"]
 
@@ -96,6 +98,42 @@ class StackedOptimizer:
                     found[f"{name}/{key}"] = value[member] if self._rows is None else value
         return found
 
+    def state_of(self, member: int) -> dict[str, Any]:
+        """What ``named_state`` would give of the optimiser of a model that is alone; no copy. O(parameters)."""
+        state: dict[Tensor, Any] = self._optimizer.state
+        known = {}
+        for name, stack in self._stacks.items():
+            held = state.get(stack if self._rows is None else self._rows[member][name], {})
+            joined = {key for key, value in held.items() if self._rows is None and _has_entries(key, value, stack)}
+            known[name] = {key: value[member] if key in joined else value for key, value in held.items()}
+        names = {stack: name for name, stack in self._stacks.items()}
+        groups = [{**group, "params": [names[p] for p in group["params"]]} for group in self._optimizer.param_groups]
+        kind = type(self._optimizer).__name__
+        return {"kind": kind, "state": {name: held for name, held in known.items() if held}, "param_groups": groups}
+
+    def load_states(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Go on from what ``state_of`` gave of each model, which is not copied.
+
+        Raises ``InvalidValueError`` where the groups of parameters have other options in some models; nothing is
+        changed then. O(entries).
+        """
+        groups = states[0]["param_groups"]
+        if any(state["param_groups"] != groups for state in states):
+            raise InvalidValueError("optimisers have other options in some members; use vectorised=False")
+        self._rows, self._optimizer.state = None, defaultdict(dict)
+        rows = self._split()
+        everyone = range(self._count)
+        whole = {
+            "state": {(i, name): held for i, state in enumerate(states) for name, held in state["state"].items()},
+            "param_groups": [{**g, "params": [(i, name) for i in everyone for name in g["params"]]} for g in groups],
+        }
+        with self._in_groups(rows):
+            self._optimizer.load_state_dict(native_state(whole))
+        if self._agree(rows):
+            self._join(rows)
+        else:
+            self._rows = rows
+
     def _split(self) -> list[dict[str, Tensor]]:
         """Rows that look into the stacks, and what is remembered of each."""
         state: dict[Tensor, Any] = self._optimizer.state
@@ -139,15 +177,21 @@ class StackedOptimizer:
         self._rows = None
 
     def _step_rows(self, rows: list[dict[str, Tensor]], members: Sequence[int]) -> None:
-        groups = [group["params"] for group in self._optimizer.param_groups]
-        names = {stack: name for name, stack in self._stacks.items()}
         for member, row in zip(members, rows, strict=True):
             for name, stack in self._stacks.items():
                 row[name].grad = None if stack.grad is None else stack.grad[member]
+        with self._in_groups(rows):
+            self._optimizer.step()
+
+    @contextmanager
+    def _in_groups(self, rows: list[dict[str, Tensor]]) -> Iterator[None]:
+        """For a while, the groups of the optimiser have rows for parameters."""
+        groups = [group["params"] for group in self._optimizer.param_groups]
+        names = {stack: name for name, stack in self._stacks.items()}
         try:
             for group, stacks in zip(self._optimizer.param_groups, groups, strict=True):
                 group["params"] = [row[names[stack]] for row in rows for stack in stacks]
-            self._optimizer.step()
+            yield
         finally:
             for group, stacks in zip(self._optimizer.param_groups, groups, strict=True):
                 group["params"] = stacks

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -71,3 +73,22 @@ class Watch:
         self.first, self.intervals = (self.worst if self.losses else self.first), 0
         self.losses, self._now, self._peak = [], [], -math.inf
         self._row.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, in lists and numbers; the weights as they are, no copy."""
+        return {
+            "first": self.first, "losses": list(self.losses), "worst": self.worst, "intervals": self.intervals,
+            "before": dict(self.before), "now": list(self._now), "row": list(self._row), "peak": self._peak,
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Watch:
+        """The watch that ``state_dict`` told of.
+
+        >>> Watch.of(Watch(first=2.0, losses=[1.0]).state_dict()).last
+        1.0
+        """
+        found = cls(state["first"], list(state["losses"]), state["worst"], state["intervals"], dict(state["before"]))
+        found._now, found._peak = list(state["now"]), state["peak"]
+        found._row.extend(state["row"])
+        return found

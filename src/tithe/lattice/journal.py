@@ -16,6 +16,7 @@ __all__ = ["Journal"]
 
 _SYSTEM, _KIND = "lattice", "done"
 _MOST_BYTES = 1 << 24  # of an array
+_MOST_BITS = 3000
 
 
 class Journal:
@@ -95,6 +96,8 @@ def _plain(value: Any) -> Any:
         if any(not isinstance(name, str) or name.startswith("$") for name in value):
             raise InvalidDTypeError("a dictionary whose keys are no strings, or begin with $")
         return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, int) and value.bit_length() > _MOST_BITS:  # Python writes no longer ones as text
+        raise InvalidDTypeError("an integer of more than a thousand digits")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise InvalidDTypeError(f"a {type(value).__name__}")

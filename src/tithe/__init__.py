@@ -26,8 +26,8 @@ _EXPORTS = {
     "paired": "tithe.meter",
 }
 _SUBPACKAGES = (
-    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger", "machine", "meter", "product",
-    "receipt", "resolvent", "tether",
+    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger", "machine", "meter",
+    "product", "receipt", "resolvent", "tether",
 )  # fmt: skip
 
 __all__ = [

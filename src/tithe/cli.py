@@ -22,6 +22,8 @@ __all__ = ["app", "main"]
 app = App(name="tithe", version=__version__, help="Pay a tenth of the compute, and get a receipt.")
 tether = App(name="tether", help="Populations of models that merge where they agree.")
 app.command(tether)
+lattice = App(name="lattice", help="Run many tasks: alike ones together, none lost.")
+app.command(lattice)
 _STYLES = {"holds": "bold green", "holds if": "bold yellow", "fails": "bold red", "unmeasured": "dim"}
 _out = Console(highlight=False)
 _err = Console(stderr=True, highlight=False)
@@ -166,8 +168,15 @@ def demo(*, out: Path = Path("tether-demo"), epochs: int = 10, seed: int = 0) ->
 
 
 @tether.command
-def train(config: Path, *, out: Path = Path("tether-run")) -> None:
+def train(
+    config: Path,
+    *,
+    out: Path = Path("tether-run"),
+    fresh: Annotated[bool, Parameter(name="--fresh", negative=())] = False,
+) -> None:
     """Train a population on your own data, each member also alone for comparison.
+
+    Where it is interrupted, the same command goes on, to the same result as without.
 
     Parameters
     ----------
@@ -176,14 +185,19 @@ def train(config: Path, *, out: Path = Path("tether-run")) -> None:
         [training] and [policy]; docs/tether.md has an example.
     out
         The folder for models (safetensors), bookmarks, the ledger, pictures and outcome.json.
+    fresh
+        Begin anew, even if a run in that folder was interrupted, or is finished.
     """
     from tithe.tether.config import read_config
-    from tithe.tether.runs import read_member, train_run
+    from tithe.tether.runs import train_run
+    from tithe.tether.samples import read_member
 
     found = read_config(config)
     data = [read_member(member, found.features) for member in found.members]
     with _steps("trains") as tell:
-        outcomes = train_run(found, data, out, lambda step: tell(step, 2 * found.training.steps))
+        outcomes = train_run(
+            found, data, out, lambda step: tell(step, 2 * found.training.steps), fresh=fresh, note=_remark
+        )
     _print_rows(
         ["member", "merges with", "held-out accuracy", "alone"],
         [[o.name, ", ".join(set(o.group) - {o.name}) or "nobody", f"{o.accuracy:.1%}", f"{o.alone:.1%}"]
@@ -192,8 +206,56 @@ def train(config: Path, *, out: Path = Path("tether-run")) -> None:
     _out.print(f"\nModels and pictures: {out}", soft_wrap=True, markup=False)
 
 
+@lattice.command(name="run")
+def run_tasks(
+    target: str,
+    *,
+    each: Path | None = None,
+    jobs: Annotated[int | None, Parameter(name=["--jobs", "-j"])] = None,
+    executor: Literal["processes", "threads", "ray", "inline"] = "processes",
+    journal: Path | None = None,
+    retries: int = 0,
+    timeout: float | None = None,
+) -> int:
+    """Run tasks and write a line of JSON for each as it is done; the receipt goes to the standard error.
+
+    Parameters
+    ----------
+    target
+        module:function. Without --each it is called once and returns, or yields, tithe.lattice.Task objects.
+    each
+        A file with a line of JSON for each call, or - for the standard input: a list has the arguments, an object
+        those by name, anything else is the only argument.
+    jobs
+        Workers; by default the cores that this process may use.
+    executor
+        Where calls are made.
+    journal
+        A file that knows what is done: the same command goes on where it was interrupted.
+    retries
+        Tries after a failure, with --each.
+    timeout
+        Seconds for one try, with --each.
+
+    Returns 1 where a task has no value.
+    """
+    from tithe.lattice import Lattice
+    from tithe.lattice.commands import as_line, calls, lines_of, listed
+
+    tasks = listed(target) if each is None else calls(target, lines_of(each), retries=retries, timeout=timeout)
+    failed = 0
+    with Lattice(jobs, executor, journal=journal) as made, _steps("runs") as tell:
+        for count, outcome in enumerate(made.as_completed(tasks, name=target), 1):
+            failed += not outcome.ok and outcome.status != "pruned"
+            sys.stdout.write(as_line(outcome) + "\n")
+            sys.stdout.flush()
+            tell(count, len(tasks) if isinstance(tasks, Sequence) else None)
+    _err.print(str(made.receipt), markup=False, soft_wrap=True)
+    return int(failed > 0)
+
+
 @contextlib.contextmanager
-def _steps(what: str) -> Iterator[Callable[[int, int], None]]:
+def _steps(what: str) -> Iterator[Callable[[int, int | None], None]]:
     """A bar on the standard error; it is told the steps taken and those to take."""
     from rich.progress import Progress
 
@@ -265,6 +327,10 @@ def _escaped(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def _remark(message: str) -> None:
+    _err.print(f"[dim]note:[/] {_escaped(message)}", soft_wrap=True)
 
 
 def _complain(message: str) -> None:

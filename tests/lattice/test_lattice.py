@@ -246,7 +246,7 @@ class TestNothingLost:
         with Lattice(2, queue=50) as lattice:
             stream = lattice.as_completed(endless())
             seen = [next(stream).value for _ in range(300)]
-            assert sorted(seen)[:200] == list(range(1, 201)) and made <= 300 + 50 + 300
+            assert len(set(seen)) == 300 and made <= 300 + 50 + 51  # yielded, settled by then, and unsettled
             stream.close()
             assert lattice.run_epoch([Task(abs, -1)]).results == [1]
 

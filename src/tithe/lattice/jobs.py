@@ -42,7 +42,8 @@ class Job:
 def group_of(data: Any) -> Hashable:
     """What tells data apart: equal strings, numbers and tuples of these are the same, all else is by identity.
 
-    >>> group_of("block 3") == group_of("block 3"), group_of([1]) == group_of([1])
+    >>> one, other = [1], [1]
+    >>> group_of("block 3") == group_of("block 3"), group_of(one) == group_of(other)
     (True, False)
     """
     if isinstance(data, (str, bytes, int, float, frozenset)):

@@ -6,8 +6,6 @@ import asyncio
 import itertools
 import os
 import threading
-import time
-import warnings
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
@@ -15,9 +13,10 @@ from types import TracebackType
 from typing import Any
 
 from tithe.errors import InvalidStateError, InvalidValueError
+from tithe.lattice.driver import Driver, measured
 from tithe.lattice.epoch import Epoch, EpochReceipt
 from tithe.lattice.estimates import Estimates
-from tithe.lattice.executors import Kind, Loss, make
+from tithe.lattice.executors import Kind, make
 from tithe.lattice.graph import refuse_cycles
 from tithe.lattice.intake import Inbox, Intake, IterableIntake
 from tithe.lattice.journal import Journal
@@ -26,15 +25,11 @@ from tithe.lattice.progress import watched
 from tithe.lattice.queue import ReadyQueue
 from tithe.lattice.scheduler import Scheduler
 from tithe.lattice.scores import Scores
-from tithe.lattice.task import Task, summary
+from tithe.lattice.task import Task
 from tithe.lattice.usage import cores
 from tithe.receipt import Cost
 
 __all__ = ["Lattice"]
-
-_DEPTH = 2  # chunks that a worker may have, so that it need not wait for the next
-_TICK = 0.02  # seconds between looks at the clock while tasks with a timeout run
-_INTAKE = 256  # tasks that are taken in between two looks at the workers
 
 
 class Lattice:
@@ -60,6 +55,9 @@ class Lattice:
         prune: is asked about every sub-task and its score (``None`` without ``score``); yes prunes it.
         progress: whether to show a bar.
         seed: of the jitter of retries.
+
+    Attributes:
+        receipt: of the last epoch, complete once that has ended.
 
     Raises ``InvalidValueError`` for what cannot be used. Source: MISSION L1–L4.
 
@@ -105,6 +103,7 @@ class Lattice:
         self._chunks = itertools.count(1)  # never the same twice: threads may report of an epoch that was broken off
         self._cancelled = ""
         self._running = self._closed = False
+        self.receipt = EpochReceipt(f"{self.workers} {executor}")
         self._inbox: Inbox | None = None
         self._server: threading.Thread | None = None
 
@@ -165,21 +164,21 @@ class Lattice:
             plain = self._baseline(tasks, baseline) if baseline else None
         elif baseline:
             raise InvalidValueError("a baseline is measured on a part of a list; pass the tasks as a list")
-        receipt, places, spawned = EpochReceipt(f"{self.workers} {self._kind}"), dict[int, Outcome](), list[Outcome]()
+        places, spawned = dict[int, Outcome](), list[Outcome]()
         total = len(tasks) if isinstance(tasks, Sequence) else None
         with watched(total, name, show=self._progress) as advance:
-            for place, outcome in self._outcomes(IterableIntake(tasks), name, receipt):
+            for place, outcome in self._outcomes(IterableIntake(tasks), name):
                 if place >= 0:
                     places[place] = outcome
                 else:
                     spawned.append(outcome)
                 advance()
-        receipt.plain = plain
-        return Epoch([places[place] for place in sorted(places)], spawned, receipt)
+        self.receipt.plain = plain
+        return Epoch([places[place] for place in sorted(places)], spawned, self.receipt)
 
     def as_completed(self, tasks: Iterable[Task], *, name: str = "epoch") -> Iterator[Outcome]:
         """Outcomes as they come, those of sub-tasks too; of endless iterators as well. Nothing is kept of them."""
-        for _, outcome in self._outcomes(IterableIntake(tasks), name, EpochReceipt("")):
+        for _, outcome in self._outcomes(IterableIntake(tasks), name):
             yield outcome
 
     async def stream(self, tasks: Iterable[Task], *, name: str = "epoch") -> AsyncIterator[Outcome]:
@@ -230,7 +229,7 @@ class Lattice:
     def _serve(self, inbox: Inbox) -> None:
         self._running = False
         try:
-            for _, outcome in self._outcomes(inbox, "submitted", EpochReceipt("")):
+            for _, outcome in self._outcomes(inbox, "submitted"):
                 inbox.deliver(outcome)
         except BaseException as error:
             inbox.fail(error)
@@ -239,124 +238,42 @@ class Lattice:
         """What all tasks would cost first come, first served, by some from the middle of the list."""
         free = [task for task in tasks if not task.waits_for]
         start = max(0, (len(free) - count) // 2)
-        chosen, receipt = free[start : start + count], EpochReceipt("")
-        for _ in self._outcomes(IterableIntake(chosen), "baseline", receipt, plain=True):
+        chosen = free[start : start + count]
+        for _ in self._outcomes(IterableIntake(chosen), "baseline", plain=True):
             pass
         factor = len(tasks) / max(1, len(chosen))
         scaled = {
-            unit: None if (value := getattr(receipt.cost, unit)) is None else value * factor
+            unit: None if (value := getattr(self.receipt.cost, unit)) is None else value * factor
             for unit in ("seconds", "cpu_seconds", "context_switches")
         }
         return Cost(**scaled, estimated=tuple(unit for unit, value in scaled.items() if value is not None))
 
-    def _outcomes(
-        self, intake: Intake, name: str, receipt: EpochReceipt, *, plain: bool = False
-    ) -> Iterator[tuple[int, Outcome]]:
+    def _outcomes(self, intake: Intake, name: str, *, plain: bool = False) -> Iterator[tuple[int, Outcome]]:
         """Drive an epoch: outcomes as they come, with the places of their tasks."""
         if self._running or self._closed:
             raise InvalidStateError("an epoch is running, or the Lattice is closed; wait for it, or make another")
         self._running, self._cancelled = True, ""
-        executor, settled = self._executor, list[tuple[int, Outcome]]()
+        self.receipt = EpochReceipt(f"{self.workers} {self._kind}")
         settings = self._settings | {"chunk": 1} if plain else self._settings
         scheduler = Scheduler(
             ReadyQueue(0) if plain else ReadyQueue(*self._order), self._estimates, None if plain else self._scores,
-            lambda place, outcome: settled.append((place, outcome)), chunks=self._chunks, **settings,
+            chunks=self._chunks, **settings,
         )  # fmt: skip
-        scoring = self._scores.seconds if self._scores is not None else 0.0
-        with Journal(self._journal, name) if self._journal and not plain else nullcontext() as journal:
-            try:
-                executor.start()
-                start, before = time.perf_counter(), executor.usage()
-                while True:
-                    self._take_in(intake, scheduler, journal)
-                    self._hand_out(intake, scheduler)
-                    scheduler.advance_scores()
-                    if settled:
-                        if journal is not None:
-                            journal.write([outcome for _, outcome in settled])
-                        news, settled[:] = list(settled), []
+        try:
+            with Journal(self._journal, name) if self._journal and not plain else nullcontext() as journal:
+                self._executor.start()
+                driver = Driver(self._executor, scheduler, intake, journal, self._limit, self.receipt)
+                with measured(self.receipt, self._executor):
+                    while driver.turn(self._cancelled):
+                        news = scheduler.take_settled()
+                        if news and journal is not None:
+                            journal.write([outcome for _, outcome in news])
                         for place, outcome in news:
-                            receipt.count(outcome)
+                            self.receipt.count(outcome)
                             yield place, outcome
-                        continue
-                    if intake.ended and scheduler.unsettled == 0:
-                        break
-                    if intake.ended and scheduler.stuck():
-                        scheduler.refuse()
-                    for event in executor.poll(self._patience(scheduler)):
-                        if isinstance(event, Loss):
-                            receipt.lost_workers += event.unsendable is None and event.oldest
-                            scheduler.lose(event, time.monotonic())
-                        else:
-                            scheduler.report(event, time.monotonic())
-                    self._look_at_clock(scheduler)
-                used = executor.usage().since(before)
-                switches = None
-                if used.voluntary is not None and used.involuntary is not None:
-                    switches = used.voluntary + used.involuntary
-                receipt.cost = Cost(
-                    seconds=time.perf_counter() - start, cpu_seconds=used.cpu_seconds, context_switches=switches
-                )
-                receipt.voluntary, receipt.involuntary = used.voluntary, used.involuntary
-                receipt.worked, receipt.retried = scheduler.worked, scheduler.retries.count
-                receipt.scoring = 0.0 if self._scores is None else self._scores.seconds - scoring
-            finally:
-                if scheduler.unsettled:  # broken off: what the workers do now is of no use
-                    executor.stop()
-                self._running = False
-
-    def _take_in(self, intake: Intake, scheduler: Scheduler, journal: Journal | None) -> None:
-        now = time.monotonic()
-        if self._cancelled and not intake.ended:
-            for place, task in intake.break_off():
-                scheduler.admit(task, place, None, now)
-        if self._cancelled:
-            scheduler.cancel(self._cancelled, now)
-        for _ in range(_INTAKE):
-            if intake.ended or (scheduler.unsettled >= self._limit and not scheduler.stuck()):
-                return
-            taken = intake.take()
-            if taken is None:
-                return
-            place, task = taken
-            key = task.key if isinstance(task, Task) else None
-            scheduler.admit(task, place, None, now, None if journal is None else journal.known(key))
-
-    def _hand_out(self, intake: Intake, scheduler: Scheduler) -> None:
-        executor, handed = self._executor, scheduler.handed
-        for depth in range(_DEPTH):  # first one for each, then another
-            for worker in range(executor.workers):
-                if handed.load(worker) == depth and handed.brief(worker) and executor.available(worker):
-                    chunk = scheduler.next_chunk(worker, executor.workers, intake.wanted)
-                    if chunk is None:
-                        return
-                    executor.submit(worker, chunk)
-
-    def _patience(self, scheduler: Scheduler) -> float | None:
-        """Seconds to wait for news of the workers."""
-        release = scheduler.retries.next_due()
-        timeout = None if release is None else max(0.0, release - time.monotonic())
-        if scheduler.timed:
-            timeout = _TICK if timeout is None else min(_TICK, timeout)
-        return timeout
-
-    def _look_at_clock(self, scheduler: Scheduler) -> None:
-        """Retries that are due, and calls that take longer than they may."""
-        now = time.monotonic()
-        scheduler.release(now)
-        for worker in range(self._executor.workers) if scheduler.timed else ():
-            running = self._executor.running(worker)
-            job = scheduler.overdue(running, now) if running is not None else None
-            if job is None or job.task.timeout is None or job.late:
-                continue
-            if self._executor.kills:
-                scheduler.killed(worker, job.task.timeout)
-                self._executor.kill(worker)
-            else:
-                job.late = True
-                warnings.warn(
-                    f"{summary(job.task)} takes longer than its {job.task.timeout:g} s, and {self._kind} cannot be "
-                    "killed: it goes on; executor='processes' can end it",
-                    RuntimeWarning,
-                    stacklevel=2,
-                )
+                        if not news:
+                            driver.wait()
+        finally:
+            if scheduler.unsettled:  # broken off: what the workers do now is of no use
+                self._executor.stop()
+            self._running = False

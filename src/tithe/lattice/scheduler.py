@@ -39,7 +39,6 @@ class Scheduler:
         queue: the order of what is ready.
         estimates: of seconds by function.
         scores: of data; ``None`` where nothing is scored.
-        settle: is given the place and the outcome of each task.
         chunks: numbers for chunks.
         chunk: calls a chunk; ``None`` for as many as fill ``budget`` seconds.
         budget: seconds.
@@ -54,7 +53,6 @@ class Scheduler:
         queue: ReadyQueue,
         estimates: Estimates,
         scores: Scores | None,
-        settle: Callable[[int, Outcome], None],
         *,
         chunks: Iterator[int],
         chunk: int | None = None,
@@ -64,7 +62,7 @@ class Scheduler:
         prune: Callable[[Task, float | None], bool] | None = None,
         seed: int = 0,
     ) -> None:
-        self.queue, self._estimates, self._scores, self._settle = queue, estimates, scores, settle
+        self.queue, self._estimates, self._scores = queue, estimates, scores
         self._chunk, self._budget = chunk, budget
         self._crash_retries, self._prune = crash_retries, prune
         self._numbers, self._chunks = itertools.count(), chunks
@@ -75,6 +73,7 @@ class Scheduler:
         self.handed, self.retries = Handed(), Retries(backoff, seed)
         self._overdue: dict[int, float] = {}  # workers that were killed, and the timeout that was over
         self._ended: deque[tuple[Job, bool]] = deque()  # of which those who wait have not been told yet
+        self.settled: list[tuple[int, Outcome]] = []  # places and outcomes that nobody has taken yet
         self.timed = False  # whether some task has a timeout
         self.admitted = self.unsettled = 0
         self.worked = 0.0  # seconds that calls took
@@ -110,6 +109,11 @@ class Scheduler:
         else:
             self._wait(job, now)
         self._tell(now)
+
+    def take_settled(self) -> list[tuple[int, Outcome]]:
+        """Places and outcomes of what has been settled since."""
+        found, self.settled = self.settled, []
+        return found
 
     def stuck(self) -> bool:
         """Whether all that is here waits for tasks that are not ready either."""
@@ -193,10 +197,14 @@ class Scheduler:
         for job in self.retries.due(now):
             self._ready(job, now)
 
-    def advance_scores(self) -> None:
-        """Score some data, as long as that costs little."""
-        for group, score in self._scores.advance(self.worked) if self._scores is not None else ():
+    def advance_scores(self) -> float:
+        """Score some data, as long as that costs little; the seconds it took."""
+        if self._scores is None:
+            return 0.0
+        before = self._scores.seconds
+        for group, score in self._scores.advance(self.worked):
             self.queue.raise_level(group, self.queue.level(score))
+        return self._scores.seconds - before
 
     def cancel(self, why: str, now: float) -> None:
         """Settle all that no worker has as cancelled."""
@@ -299,7 +307,7 @@ class Scheduler:
         self._ended.append((job, ok))
         waited = max(0.0, waited)
         outcome = Outcome(task, status, value, error, job.attempts, job.late, resumed, waited, seconds, job.parent)
-        self._settle(job.place, outcome)
+        self.settled.append((job.place, outcome))
 
     def _tell(self, now: float) -> None:
         """Tell those who wait what has ended: they are ready, or end, too."""

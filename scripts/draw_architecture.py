@@ -16,7 +16,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 
 # What each room is for: up to four short lines.
 ROOMS = {
-    "cli": ("the command line: tithe audit, tithe tether",),
+    "cli": ("the command line: tithe audit, tithe tether, tithe lattice",),
     "audit": ("measures every claim of the sources", "against a strong baseline, and reports"),
     "integrations": ("callbacks for Lightning and", "Hugging Face trainers"),
     "dashboard": ("the live page over the ledger",),
@@ -24,8 +24,8 @@ ROOMS = {
     "resolvent": ("1/(1 + φ·|k|²) along", "images, kernels, time:", "front ends, filters,", "samplers, sparsity"),
     "hashtron": ("one-bit neurons that", "hash: filters, votes,", "networks, estimators,", "model files"),
     "tether": ("populations that", "merge where they", "agree, and regroup", "where they change"),
-    "lattice": ("tasks in order of coherence",),
-    "data": ("real data sets by name, with checksums",),
+    "lattice": ("runs tasks that are alike together,", "on threads, processes and Ray"),
+    "data": ("real data sets by name,", "with checksums"),
     "ledger": ("append-only store of runs", "that many processes write"),
     "meter": ("seconds, joules, switches;", "honest side-by-side timing"),
     "receipt": ("cost, bound,", "receipt"),

@@ -210,7 +210,7 @@ def train(
 def run_tasks(
     target: str,
     *,
-    each: Path | None = None,
+    each: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     jobs: Annotated[int | None, Parameter(name=["--jobs", "-j"])] = None,
     executor: Literal["processes", "threads", "ray", "inline"] = "processes",
     journal: Path | None = None,

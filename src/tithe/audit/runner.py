@@ -19,6 +19,7 @@ from tithe.audit.page import render
 from tithe.audit.report import Report, Result
 from tithe.errors import DataUnavailableError, InvalidValueError, UnmeasurableError
 from tithe.files import write_atomically
+from tithe.lattice import Lattice, Task
 
 __all__ = ["Event", "audit"]
 
@@ -91,12 +92,16 @@ def audit(
     interrupted = False
     try:
         save(report("not reached yet"))
-        for claim in claims:
-            result = _settle(claim, mode, device, seed, watch)
-            finished.append(result)
-            save(report("not reached yet"))
-            if watch is not None:
-                watch(Event(claim.id, 1.0, result.finding.verdict, result))
+        tasks = [Task(_settle, claim, mode, device, seed, watch, name=claim.id) for claim in claims]
+        with Lattice(executor="inline", chunk=1) as lattice:  # one at a time: they measure
+            for outcome in lattice.as_completed(tasks, name="audit"):
+                if outcome.error is not None:
+                    raise outcome.error
+                result: Result = outcome.value
+                finished.append(result)
+                save(report("not reached yet"))
+                if watch is not None:
+                    watch(Event(result.claim.id, 1.0, result.finding.verdict, result))
     except KeyboardInterrupt:
         interrupted = True
     final = report("interrupted", interrupted)

@@ -39,7 +39,7 @@ def test_the_claims_of_tithe_are_complete():
 
 
 def test_a_quick_audit_fits_its_budget():
-    assert sum(claim.budget for claim in discover()) < 300
+    assert sum(claim.budget for claim in discover()) < 480  # eight minutes, with all systems in
 
 
 def test_claims_are_found_by_file_and_sorted(package):

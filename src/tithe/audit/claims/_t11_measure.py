@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from tithe.audit.claim import Run
 from tithe.audit.claims.t11_homogeneity import MEASURES
 from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
-from tithe.audit.renewal import PROTOCOLS, TASKS, images
+from tithe.audit.renewal import FIRST_SEED, NAMES, PROTOCOLS, TASKS
 from tithe.audit.renewal import run as race
 from tithe.audit.statistics import interval
 from tithe.parallel import threads
@@ -23,11 +23,9 @@ from tithe.tether.trials import loss_on
 __all__ = ["measure"]
 
 ARMS = {"without renewal": "plain", "with renewal": "renormalise"}
-_NAMES = {"labels": "random labels", "permuted": "permuted inputs"}
 _LOOKS = 5  # in a task, beside that at its start
 _SPARSE = 6  # one renewal in so many is looked at
 _SAMPLES = 200  # that are compared with each other
-_FIRST_SEED = 100  # apart from those that anything was chosen on
 Alike = dict[str, float]
 
 
@@ -67,26 +65,27 @@ class Course:
 
 
 def measure(run: Run) -> Evidence:
-    """Descents over tasks without and with renewal, on the same seeds."""
-    protocols = run.pick(quick=("labels",), full=("labels", "permuted"))
-    count = run.pick(quick=6, full=TASKS)
-    seeds = [_FIRST_SEED + seed for seed in run.seeds(run.pick(quick=3, full=6))]
+    """Descents over tasks without and with renewal, on the same seeds.
+
+    A quick run's size was chosen on parts of a full run, as the smallest whose seeds are not too few to tell.
+    """
+    protocols = run.pick(quick=("permuted",), full=("labels", "permuted"))
+    count = run.pick(quick=4, full=TASKS)
+    seeds = [FIRST_SEED + seed for seed in run.seeds(run.pick(quick=4, full=6))]
     rows: list[Row] = []
     runs: list[Row] = []
     plots: list[Plot] = []
-    for protocol in protocols:
-        images(PROTOCOLS[protocol].standardised)
     jobs = [(protocol, seed, arm) for protocol in protocols for seed in seeds for arm in ARMS]
     courses: dict[tuple[str, str], list[Course]] = {}
     with threads(1):
         for number, (protocol, seed, arm) in enumerate(jobs):
-            run.progress(number / len(jobs), f"{count} tasks of {_NAMES[protocol]} {arm}")
+            run.progress(number / len(jobs), f"{count} tasks of {NAMES[protocol]} {arm}")
             courses.setdefault((protocol, arm), []).append(course(protocol, ARMS[arm], seed, count))
     for protocol in protocols:
         found = {arm: courses[protocol, arm] for arm in ARMS}
-        rows += [_answers(_NAMES[protocol], name, *found.values()) for name in MEASURES]
-        runs += [_run(_NAMES[protocol], arm, them) for arm, them in found.items()]
-        plots += _plots(_NAMES[protocol], found)
+        rows += [_answers(NAMES[protocol], name, *found.values()) for name in MEASURES]
+        runs += [_run(NAMES[protocol], arm, them) for arm, them in found.items()]
+        plots += _plots(NAMES[protocol], found)
     where = f"MNIST at 14×14, a perceptron 196→100→100→10, {count} tasks, {len(seeds)} seeds"
     tables = {
         "answers": Table(f"{where}; larger is more alike, for ranks less rank", rows, _answer_columns()),
@@ -98,7 +97,7 @@ def measure(run: Run) -> Evidence:
         "about; renewal changes both.",
     ]
     if run.mode == "quick":
-        notes.append(f"Quick mode: random labels alone, {count} of {TASKS} tasks.")
+        notes.append(f"Quick mode: permuted inputs alone, {count} of {TASKS} tasks.")
     return Evidence(tables, plots, {}, notes)
 
 
@@ -174,19 +173,17 @@ def _plots(data: str, found: dict[str, list[Course]]) -> list[Plot]:
         role: Any = "baseline" if ARMS[arm] == "plain" else "measured"
         return Series(arm, found[arm][0].tasks, means, role=role)
 
-    time = Axis("tasks")
+    time, ends = Axis("tasks"), slice(_LOOKS, None, _LOOKS + 1)
     losses = [curve(arm, [one.losses for one in them]) for arm, them in found.items()]
-    plots = [Plot(f"Loss on the task at hand, {data}", time, Axis("cross-entropy"), losses)]
+    plots = [Plot(f"Loss on the task at hand, {data}", time, Axis("cross-entropy", log=True), losses)]
     for name in MEASURES:
         curves = [curve(arm, [[m[name] for m in one.measures] for one in them]) for arm, them in found.items()]
-        label = f"{'effective' if 'rank' in name else 'mean pairwise |cosine|:'} {name}"
+        label = f"effective {name}" if "rank" in name else f"mean pairwise |cosine| {name.removeprefix('cosine ')}"
         plots.append(Plot(f"{name.capitalize()}, {data}", time, Axis(label), curves))
-    ends = [
-        Series(s.name, points.y[_LOOKS :: _LOOKS + 1], s.y[_LOOKS :: _LOOKS + 1], role=s.role)
-        for s, points in zip(losses, plots[MEASURES.index("rank of samples") + 1].series, strict=True)
-    ]
-    axes = Axis("effective rank of samples"), Axis("cross-entropy")
-    return [*plots, Plot(f"Loss against homogeneity at the ends of tasks, {data}", *axes, ends)]
+        if name == "rank of samples":
+            left = [Series(a.name, a.y[ends], b.y[ends], role=a.role) for a, b in zip(curves, losses, strict=True)]
+    return [*plots, Plot(f"Loss left at the ends of tasks, {data}", Axis("effective rank of samples"),
+                         Axis("cross-entropy"), left)]  # fmt: skip
 
 
 def _answer_columns() -> tuple[Column, ...]:

@@ -56,7 +56,7 @@ def test_tasks_of_a_function_and_lines_of_the_standard_input(shell):
 
 @pytest.mark.parametrize("target", ["work", "work:", ":half", "nowhere:f", "work:nothing", "os:sep"])
 def test_targets_that_are_none(target):
-    with pytest.raises(InvalidValueError, match="names no function|cannot be had|name a function"):
+    with pytest.raises(InvalidValueError, match=r"names no function|cannot be had|name a function"):
         function(target)
 
 

@@ -29,6 +29,8 @@ from tithe.errors import (
     WorkerLostError,
 )
 from tithe.lattice import Lattice, Spawn, Task
+from tithe.lattice.cache_misses import CacheMisses
+from tithe.lattice.usage import cores
 
 KINDS = ["inline", "threads", "processes"]
 
@@ -461,3 +463,46 @@ def test_nothing_is_warned_of_without_reason(threads):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         threads.run_epoch([Task(abs, -1, timeout=30.0)])
+
+
+class TestCores:
+    @pytest.mark.parametrize(
+        ("files", "expected"),
+        [
+            ({"cpu.max": "max 100000"}, None), ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "50000 100000"}, 1),
+            ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+            ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
+            ({"cpu.max": "nonsense"}, None), ({}, None),
+        ],
+    )  # fmt: skip
+    def test_a_quota_of_the_control_group_counts(self, tmp_path, files, expected):
+        for name, text in files.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text)
+        available = len(os.sched_getaffinity(0))
+        assert cores(tmp_path) == (available if expected is None else min(available, expected))
+
+    def test_affinity_counts(self, tmp_path):
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(before)})
+            assert cores(tmp_path) == 1
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def test_cache_misses_are_summed_over_threads(self, monkeypatch, tmp_path):
+        numbers = iter((5).to_bytes(8, "little") for _ in range(1000))
+
+        def opened(thread):
+            path = tmp_path / str(thread)
+            path.write_bytes(next(numbers))
+            return os.open(path, os.O_RDONLY)
+
+        monkeypatch.setattr("tithe.lattice.cache_misses._opened", opened)
+        with CacheMisses() as misses:
+            pass
+        assert misses.count >= 5 and misses.count % 5 == 0
+        monkeypatch.setattr("tithe.lattice.cache_misses._opened", lambda thread: None)
+        with CacheMisses() as misses:
+            pass
+        assert misses.count is None

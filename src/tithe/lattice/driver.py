@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
+from tithe.lattice.cache_misses import CacheMisses
 from tithe.lattice.epoch import EpochReceipt
 from tithe.lattice.executors import Executor, Loss
 from tithe.lattice.intake import Intake
@@ -135,8 +136,10 @@ class Driver:
 def measured(receipt: EpochReceipt, executor: Executor) -> Iterator[None]:
     """Write into a receipt what an executor uses inside of the block."""
     start, before = time.perf_counter(), executor.usage()
+    misses = CacheMisses()
     try:
-        yield
+        with nullcontext() if executor.kills else misses:  # workers elsewhere are not in the count
+            yield
     finally:
         used, switches = executor.usage().since(before), None
         if used.voluntary is not None and used.involuntary is not None:
@@ -144,3 +147,4 @@ def measured(receipt: EpochReceipt, executor: Executor) -> Iterator[None]:
         seconds = time.perf_counter() - start
         receipt.cost = Cost(seconds=seconds, cpu_seconds=used.cpu_seconds, context_switches=switches)
         receipt.voluntary, receipt.involuntary = used.voluntary, used.involuntary
+        receipt.cache_misses = misses.count

@@ -11,13 +11,13 @@ import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tithe.errors import InvalidStateError
-from tithe.lattice.executors.executor import Chunk, Loss, Report, Result, Running
-from tithe.lattice.executors.shelf import Label, Shelf
+from tithe.lattice.executors.executor import Chunk, Loss, Report, Running
+from tithe.lattice.executors.parcels import pack, unpack_results
+from tithe.lattice.executors.shelf import Folder, Label, Shelf
 from tithe.lattice.executors.worker import RUNNING, parcel_of, value_of, work
 from tithe.lattice.usage import Usage, own_usage
 
@@ -51,6 +51,8 @@ class ProcessExecutor:
 
     >>> executor = ProcessExecutor(1)
     >>> executor.start()
+    >>> while not executor.available(0):
+    ...     reports = executor.poll(20.0)
     >>> executor.submit(0, Chunk(1, [(abs, (-3,), {})]))
     >>> executor.poll(20.0)[0].results[0].value
     3
@@ -72,7 +74,8 @@ class ProcessExecutor:
         """Start the processes."""
         if self._workers:
             return
-        self._shelf, self._selector = Shelf(), selectors.DefaultSelector()
+        self._folder, self._selector = Folder(), selectors.DefaultSelector()
+        self._shelf = Shelf(self._folder.put, lambda label: Path(label.path).unlink())
         self._wake_read, self._wake_write = os.pipe()
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._workers = [self._hire(worker) for worker in range(self.workers)]
@@ -84,13 +87,11 @@ class ProcessExecutor:
     def submit(self, worker: int, chunk: Chunk) -> None:
         """Send the chunk; what cannot be sent is reported as lost by the next ``poll``."""
         labels: list[Label] = []
-
-        def use(array: np.ndarray[Any, Any]) -> Label:
-            labels.append(self._shelf.use(array))
-            return labels[-1]
-
         try:
-            parcel = parcel_of(chunk.calls, use)
+            data, arrays = pack(chunk.calls)
+            for array in arrays:
+                labels.append(self._shelf.use(array))
+            parcel = parcel_of(data, labels, self._folder.put)
         except Exception as error:
             for label in labels:
                 self._shelf.release(label)
@@ -162,17 +163,17 @@ class ProcessExecutor:
             self._selector.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            self._shelf.remove()
+            self._folder.remove()
 
     def _hire(self, worker: int) -> _Worker:
         self._started += 1
         name = f"worker-{self._started}."
-        path = self._shelf.folder / f"{name}running"
+        path = self._folder.path / f"{name}running"
         path.write_bytes(RUNNING.pack(0, -1, 0.0))
         with path.open("r+b") as file:
             running = mmap.mmap(file.fileno(), RUNNING.size)
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, str(self._shelf.folder), name, self._each)
+        arguments = (theirs, str(self._folder.path), name, self._each)
         process = self._context.Process(target=work, args=arguments, name=f"lattice-{worker}", daemon=True)
         process.start()
         theirs.close()
@@ -196,15 +197,21 @@ class ProcessExecutor:
         else:
             chunk, first, finished, parcel, usage = message
             hired.usage = Usage(*usage)
-            results = list(map(Result, *value_of(parcel, None)))
             if finished:
                 self._done(worker, chunk)
-            self._news.append(Report(worker, chunk, first, results, finished))
+            try:
+                results = value_of(parcel, None, unpack_results)
+            except Exception as error:
+                self._news.append(Loss(worker, chunk, None, "its results cannot be read", unsendable=error))
+            else:
+                self._news.append(Report(worker, chunk, first, results, finished))
         return True
 
     def _done(self, worker: int, chunk: int) -> None:
         for label in self._workers[worker].chunks.pop(chunk):
             self._shelf.release(label)
+        if not any(hired.chunks for hired in self._workers):
+            self._shelf.forget_idle()  # whoever gave the arrays may change them now
 
     def _bury(self, worker: int) -> None:
         """A process has died: what it sent is taken, what it had is lost, another is started."""
@@ -224,7 +231,7 @@ class ProcessExecutor:
         self._gone = self._gone.plus(hired.usage)
         hired.pipe.close()
         hired.running.close()
-        for path in self._shelf.folder.glob(f"{hired.name}*"):  # results that it had not sent
+        for path in self._folder.path.glob(f"{hired.name}*"):  # results that it had not sent
             path.unlink(missing_ok=True)
         if not hired.ready:
             self._stillborn += 1

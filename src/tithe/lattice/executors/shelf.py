@@ -1,4 +1,4 @@
-"""Arrays in shared memory: files of a folder that lies in memory, mapped by whoever needs them."""
+"""Arrays that workers share: each is put in one place, once, and lies there while somebody uses it."""
 
 from __future__ import annotations
 
@@ -8,20 +8,27 @@ import shutil
 import tempfile
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = ["Label", "Mapped", "Shelf", "mapped", "put"]
+try:
+    import fcntl
+except ImportError:  # Windows, which has no folder in memory to sweep
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = ["Folder", "Label", "Mapped", "Shelf", "mapped", "put"]
 
 _MEMORY = Path("/dev/shm")
 _MOST_IDLE = 1 << 28  # bytes of arrays that are kept though nobody uses them now
 
+Place = TypeVar("Place", bound=Hashable)
+
 
 class Label(NamedTuple):
-    """Where an array lies: enough to map it."""
+    """Where an array lies as a file: enough to map it."""
 
     path: str
     dtype: str
@@ -33,65 +40,80 @@ class Label(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
-class Shelf:
-    """A folder of arrays, each written once, while somebody uses it and some time longer.
+class Folder:
+    """A folder in memory, where there is such a thing; it goes with this process, or with the next one's start.
 
-    An array must not change while it lies here.
-
-    >>> shelf = Shelf()
-    >>> block = np.arange(4.0)
-    >>> label = shelf.use(block)
-    >>> shelf.use(block) == label, mapped(label)
-    (True, memmap([0., 1., 2., 3.]))
-    >>> shelf.remove()
+    >>> folder = Folder()
+    >>> mapped(folder.put(np.arange(4.0)))
+    memmap([0., 1., 2., 3.])
+    >>> folder.remove()
     """
 
     def __init__(self) -> None:
         _sweep()
-        parent = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
-        self.folder = Path(tempfile.mkdtemp(prefix=f"tithe-lattice-{os.getpid()}-", dir=parent))
+        self.path, lock = _make()
         self._numbers = itertools.count()
-        self._labels: dict[Hashable, tuple[Label, Any]] = {}  # with the array, so that its memory is not another's
-        self._keys: dict[Label, Hashable] = {}
-        self._users: Counter[Label] = Counter()
-        self._idle: OrderedDict[Label, None] = OrderedDict()
-        self._idle_bytes = 0
-        self.remove = weakref.finalize(self, shutil.rmtree, str(self.folder), ignore_errors=True)
+        self.remove = weakref.finalize(self, _remove, self.path, lock)
 
-    def use(self, array: np.ndarray[Any, Any]) -> Label:
+    def put(self, array: np.ndarray[Any, Any]) -> Label:
+        """Write an array to a file of its own. O(bytes)."""
+        return put(array, self.path / f"array-{next(self._numbers)}")
+
+
+class Shelf(Generic[Place]):
+    """Knows where arrays lie that somebody uses, or has used not long ago. They must not change while they do.
+
+    Args:
+        put: copies an array to a place.
+        remove: takes it away from there.
+
+    >>> folder = Folder()
+    >>> shelf = Shelf(folder.put, lambda label: Path(label.path).unlink())
+    >>> block = np.arange(4.0)
+    >>> shelf.use(block) == shelf.use(block)
+    True
+    >>> folder.remove()
+    """
+
+    def __init__(self, put: Callable[[np.ndarray[Any, Any]], Place], remove: Callable[[Place], object]) -> None:
+        self._put, self._remove = put, remove
+        self._places: dict[Hashable, Place] = {}
+        self._arrays: dict[Place, tuple[Hashable, Any]] = {}  # they are kept, so that their memory is not another's
+        self._users: Counter[Place] = Counter()
+        self._idle: OrderedDict[Place, int] = OrderedDict()  # with their bytes
+        self._idle_bytes = 0
+
+    def use(self, array: np.ndarray[Any, Any]) -> Place:
         """Where an array lies, which it does until ``release``."""
         key = (array.__array_interface__["data"][0], array.shape, array.strides, array.dtype.str)
-        if key not in self._labels:
-            label = put(array, self.folder / f"in-{next(self._numbers)}")
-            self._labels[key], self._keys[label] = (label, array), key
-        label = self._labels[key][0]
-        if label in self._idle:
-            del self._idle[label]
-            self._idle_bytes -= label.nbytes
-        self._users[label] += 1
-        return label
+        if key not in self._places:
+            place = self._put(array)
+            self._places[key], self._arrays[place] = place, (key, array)
+        place = self._places[key]
+        self._idle_bytes -= self._idle.pop(place, 0)
+        self._users[place] += 1
+        return place
 
-    def release(self, label: Label) -> None:
+    def release(self, place: Place) -> None:
         """One user less; the array is kept for the next one while there is room."""
-        self._users[label] -= 1
-        if self._users[label]:
+        self._users[place] -= 1
+        if self._users[place]:
             return
-        del self._users[label]
-        self._idle[label] = None
-        self._idle_bytes += label.nbytes
+        del self._users[place]
+        self._idle[place] = self._arrays[place][1].nbytes
+        self._idle_bytes += self._idle[place]
         while self._idle_bytes > _MOST_IDLE:
-            oldest, _ = self._idle.popitem(last=False)
-            self._idle_bytes -= oldest.nbytes
-            del self._labels[self._keys.pop(oldest)]
-            Path(oldest.path).unlink(missing_ok=True)
+            self._forget(next(iter(self._idle)))
 
     def forget_idle(self) -> None:
         """Take away what nobody uses: it may change from now on."""
-        for label in self._idle:
-            del self._labels[self._keys.pop(label)]
-            Path(label.path).unlink(missing_ok=True)
-        self._idle.clear()
-        self._idle_bytes = 0
+        for place in list(self._idle):
+            self._forget(place)
+
+    def _forget(self, place: Place) -> None:
+        self._idle_bytes -= self._idle.pop(place)
+        del self._places[self._arrays.pop(place)[0]]
+        self._remove(place)
 
 
 class Mapped:
@@ -125,9 +147,49 @@ def mapped(label: Label, *, writable: bool = True) -> np.ndarray[Any, Any]:
     return np.memmap(label.path, dtype=np.dtype(label.dtype), mode="c" if writable else "r", shape=label.shape)
 
 
+def _make() -> tuple[Path, int | None]:
+    """A new folder, and the lock on it, where there are locks."""
+    parent = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
+    while True:
+        path = Path(tempfile.mkdtemp(prefix="tithe-lattice-", dir=parent))
+        try:
+            lock = _lock(path)
+        except FileNotFoundError:  # another process has taken it for one that was left behind
+            continue
+        if fcntl is None or (lock is not None and path.is_dir()):
+            return path, lock
+        _unlock(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Mark a folder as in use until this process ends; ``None`` where somebody else has, or nobody can."""
+    if fcntl is None:
+        return None
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(number)
+        return None
+    return number
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
+
+
+def _remove(folder: Path, lock: int | None) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    _unlock(lock)
+
+
 def _sweep() -> None:
-    """Take away folders of processes that were killed."""
+    """Take away folders of processes that were killed; those of others, in containers too, hold a lock."""
     for folder in _MEMORY.glob("tithe-lattice-*"):
-        process = folder.name.split("-")[2]
-        if process.isdecimal() and not Path("/proc", process).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        try:
+            lock = _lock(folder)
+        except OSError:  # another sweeps at the same time, or it is another user's
+            continue
+        if lock is not None:
+            _remove(folder, lock)

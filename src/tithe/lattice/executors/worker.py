@@ -8,15 +8,15 @@ import pickle
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tithe.errors import TaskFailedError
 from tithe.lattice.executors.executor import Result, run_calls
-from tithe.lattice.executors.parcels import pack, portable, unpack
+from tithe.lattice.executors.parcels import Fetch, pack_results, portable, unpack
 from tithe.lattice.executors.shelf import Label, Mapped, mapped, put
 from tithe.lattice.libraries import limit_libraries, limit_variables
 from tithe.lattice.usage import own_usage
@@ -61,15 +61,12 @@ def work(pipe: Connection, folder: str, name: str, threads: int) -> None:
                 RUNNING.pack_into(running, 0, chunk, call, now)
 
             def report(first: int, results: list[Result], finished: bool, chunk: int = chunk) -> None:
-                results = [_portable(result) for result in results]
-                try:
-                    sent = parcel_of(list(zip(*results, strict=True)), store)  # by column it is a third of the work
-                except Exception:
-                    sent = parcel_of(list(zip(*map(_sendable, results), strict=True)), store)
+                data, large = pack_results(results)
+                sent = parcel_of(data, [store(array) for array in large], store)
                 pipe.send_bytes(pickle.dumps((chunk, first, finished, sent, tuple(own_usage()))))
 
             try:
-                calls = value_of(parcel, arrays)
+                calls = value_of(parcel, arrays, unpack)
             except BaseException as error:
                 pipe.send_bytes(pickle.dumps(("unreadable", chunk, portable(error))))
                 continue
@@ -79,42 +76,23 @@ def work(pipe: Connection, folder: str, name: str, threads: int) -> None:
         sys.exit(0)
 
 
-def parcel_of(value: Any, store: Any) -> Parcel:
-    """A value as what goes through a pipe; its large arrays are handed to ``store``, which gives their labels."""
-    data, arrays = pack(value)
-    labels = [store(array) for array in arrays]
-    if len(data) > INLINE:
-        return store(np.frombuffer(data, dtype=np.uint8)).path, labels
-    return data, labels
+def parcel_of(data: bytes, labels: list[Label], store: Callable[[np.ndarray[Any, Any]], Label]) -> Parcel:
+    """What was packed as what goes through a pipe: ``store`` writes it to a file where it is large."""
+    return (store(np.frombuffer(data, dtype=np.uint8)).path if len(data) > INLINE else data), labels
 
 
-def value_of(parcel: Parcel, arrays: Mapped | None) -> Any:
-    """The value of a parcel; without ``arrays`` to keep, the files are removed, and what is mapped is one's own."""
+def value_of(parcel: Parcel, kept: Mapped | None, unpack: Callable[[bytes, Fetch], Any]) -> Any:
+    """What ``unpack`` makes of a parcel, whose file is removed; without arrays ``kept``, theirs are, too."""
     data, labels = parcel
     if isinstance(data, str):
         path, data = Path(data), Path(data).read_bytes()
-        if arrays is None:
-            path.unlink()
+        path.unlink()
 
     def fetch(number: int, writable: bool) -> np.ndarray[Any, Any]:
-        if arrays is not None:
-            return mapped(labels[number]) if writable else arrays.get(labels[number])
-        found = mapped(labels[number])
-        Path(labels[number].path).unlink()
-        return found
+        return mapped(labels[number]) if writable or kept is None else kept.get(labels[number])
 
-    return unpack(data, fetch) if labels else pickle.loads(data)
-
-
-def _portable(result: Result) -> Result:
-    return result if result.ok else result._replace(value=portable(result.value))
-
-
-def _sendable(result: Result) -> Result:
-    """A result that can be sent: where a value cannot, the reason."""
     try:
-        pack(result.value)
-    except Exception as error:
-        why = f"it returned a {type(result.value).__name__} that cannot be sent from its process: {error}"
-        return result._replace(ok=False, value=TaskFailedError(why))
-    return result
+        return unpack(data, fetch)
+    finally:
+        for label in labels if kept is None else ():
+            Path(label.path).unlink()

@@ -47,25 +47,33 @@ class Stacks:
         names = {name for name, _ in models[0].named_parameters()}
         self.parameters: Tensors = {n: nn.Parameter(s, first[n].requires_grad) for n, s in stacks.items() if n in names}
         self.buffers: Tensors = {n: s for n, s in stacks.items() if n not in names}
-        self._places: list[tuple[int, str, dict[str, Any], str, int]] = []
+        self._places: list[tuple[dict[str, Any], str, int, Tensor, int, str]] = []
         for number, (model, tensors) in enumerate(zip(models, found, strict=True)):
             for name, tensor in tensors.items():
                 tensor.data = stacks[name][number]
                 path, _, key = name.rpartition(".")
                 module = model.get_submodule(path)
                 held: dict[str, Any] = module._parameters if name in names else module._buffers
-                self._places.append((number, name, held, key, tensor.data_ptr()))
+                stack = self.parameters[name] if name in names else self.buffers[name]
+                self._places.append((held, key, tensor.data_ptr(), stack, number, name))
 
     def check(self) -> None:
         """Raise ``InvalidStateError`` where a model looks elsewhere by now; freeze what all models have frozen."""
-        trained: dict[str, set[bool]] = defaultdict(set)
-        for number, name, held, key, pointer in self._places:
+        frozen_or_not = False
+        for held, key, pointer, stack, number, name in self._places:  # at every step: no more work than this
             tensor = held.get(key)
             if tensor is None or tensor.data_ptr() != pointer:
                 raise InvalidStateError(
                     f"{name} of member {number} was moved or replaced; change it in place, or stack the models anew"
                 )
-            trained[name].add(tensor.requires_grad)
+            frozen_or_not = frozen_or_not or tensor.requires_grad is not stack.requires_grad
+        if frozen_or_not:
+            self._freeze()
+
+    def _freeze(self) -> None:
+        trained: dict[str, set[bool]] = defaultdict(set)
+        for held, key, _, _, _, name in self._places:
+            trained[name].add(held[key].requires_grad)
         for name, stack in self.parameters.items():
             if len(trained[name]) > 1:
                 raise InvalidStateError(f"{name} is frozen in some members, not in others; freeze it in all or none")
@@ -73,7 +81,7 @@ class Stacks:
 
     def modes(self, member: int) -> tuple[bool, ...]:
         """Which modules of a member are in training mode."""
-        return tuple(module.training for module in self._modules[member])
+        return tuple([module.training for module in self._modules[member]])  # a list is read faster
 
     def each(self, members: Sequence[int]) -> Iterator[tuple[Tensors, Tensors]]:
         """Parameters and buffers of one member after the other; what is done to buffers in place stays."""

@@ -77,10 +77,10 @@ def test_train(folder, capsys):
         assert {e.kind for e in ledger.read(run="population 1")} >= {"start", "loss", "merge", "groups"}
 
 
-def test_train_again_in_the_same_folder_is_another_run_with_the_same_result(folder):
+def test_trained_afresh_in_the_same_folder_is_another_run_with_the_same_result(folder):
     out = folder / "out"
     for _ in range(2):
-        assert main(["tether", "train", str(folder / "config.toml"), "--out", str(out)]) == 0
+        assert main(["tether", "train", str(folder / "config.toml"), "--out", str(out), "--fresh"]) == 0
         found = load_file(out / "east.safetensors")
     with Ledger(out / "runs.db") as ledger:
         assert {e.run for e in ledger.read()} == {"population 1", "population 2"}
@@ -97,6 +97,7 @@ def test_train_again_in_the_same_folder_is_another_run_with_the_same_result(fold
         ("hidden = [16]", "width = [16]", InvalidValueError, "has width"),
         ("rate = 0.01", 'rate = "fast"', InvalidValueError, "rate is 'fast'"),
         ("rate = 0.01", "rate = -1", InvalidValueError, "rate is -1; use above 0"),
+        ("rate = 0.01", "checkpoint = 0", InvalidValueError, "checkpoint is 0; use at least 1"),
         ("steps = 120", "steps = true", InvalidValueError, "steps is True"),
         ("interval = 10", "interval = 0", InvalidValueError, "interval is 0"),
         ("interval = 10", 'measure = "taste"', InvalidValueError, "measure is 'taste'"),

@@ -40,7 +40,17 @@ class Model:
 
 @dataclass(frozen=True)
 class Training:
-    """How members train: by ``optimizer`` and ``rate``, ``steps`` of ``batch`` samples; ``held_out`` are only asked."""
+    """How members train.
+
+    Attributes:
+        steps: of training.
+        batch: samples of a step.
+        rate: of the optimiser.
+        optimizer: ``"adam"`` or ``"sgd"`` (with momentum).
+        held_out: share of the samples that are only asked.
+        seed: of weights and batches.
+        checkpoint: steps after which the run could go on if it was interrupted.
+    """
 
     steps: int = 400
     batch: int = 32
@@ -48,6 +58,7 @@ class Training:
     optimizer: Literal["adam", "sgd"] = "adam"
     held_out: float = 0.2
     seed: int = 0
+    checkpoint: int = 100
 
 
 @dataclass(frozen=True)
@@ -103,6 +114,7 @@ def read_config(path: Path) -> RunConfig:
         ("steps", training.steps >= 1, "at least 1"), ("batch", training.batch >= 1, "at least 1"),
         ("rate", training.rate > 0, "above 0"), ("optimizer", training.optimizer in ("adam", "sgd"), "'adam' or 'sgd'"),
         ("held_out", 0 <= training.held_out < 1, "a share in [0, 1)"),
+        ("checkpoint", training.checkpoint >= 1, "at least 1"),
     ):  # fmt: skip
         if not right:
             raise InvalidValueError(f"{path}, [training]: {name} is {getattr(training, name)}; use {wanted}")

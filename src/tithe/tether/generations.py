@@ -92,24 +92,19 @@ class Generations:
             raise InvalidValueError(f"compatibility has shape {tuple(compatibility.shape)}; pass a square matrix")
         matrix = None if compatibility is None else tuple(tuple(map(float, row)) for row in compatibility.tolist())
         now = datetime.now(UTC).isoformat(timespec="microseconds")
-        known = Bookmark(
-            0,
-            what,
-            now,
-            int(step),
-            (),
-            _losses("before", before, states),
-            _losses("after", after, states),
-            matrix,
-            note,
-            0,
-        )
+        losses = _losses("before", before, states), _losses("after", after, states)
+        known = Bookmark(0, what, now, int(step), (), *losses, matrix, note, 0)
         known, raw = encode(known, states)
-        number = max(self._numbers(), default=0) + 1
+        number = self.newest + 1
         while not self._create(number, raw):
             number += 1
         self.prune()
         return replace(known, number=number)
+
+    @property
+    def newest(self) -> int:
+        """The largest number of a bookmark, 0 where there is none."""
+        return max(self._numbers(), default=0)
 
     def list(self) -> _Bookmarks:
         """All bookmarks that can be read, by number; headers are read, tensors are not. O(bookmarks)."""
@@ -184,6 +179,13 @@ class Generations:
             forgotten.append(one.number)
             count, size = count - 1, size - one.nbytes
         return tuple(forgotten)
+
+    def forget_after(self, number: int) -> tuple[int, ...]:
+        """Forget all bookmarks of larger numbers, as where a run is set back; the numbers that were forgotten."""
+        later = tuple(other for other in self._numbers() if other > number)
+        for other in later:
+            self._remove(other)
+        return later
 
     def _looked_at(self) -> Iterator[tuple[int, Bookmark | CorruptFileError]]:
         for number in self._numbers():

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -17,24 +16,16 @@ from tithe.errors import CorruptFileError, InvalidValueError
 from tithe.files import write_atomically
 from tithe.ledger import Ledger
 from tithe.tether import pictures
-from tithe.tether.config import Member, RunConfig
+from tithe.tether.config import RunConfig
+from tithe.tether.folder_lock import locked
 from tithe.tether.generations import Generations
 from tithe.tether.population import Population
-from tithe.tether.text_files import read_numbers
+from tithe.tether.progress import Identity, Progress, begun, differences, resumed
+from tithe.tether.samples import Samples, checksum, split
 
-__all__ = ["Outcome", "Samples", "read_member", "train_run"]
+__all__ = ["Outcome", "train_run"]
 
-RUN = "population"
-
-
-@dataclass(frozen=True)
-class Samples:
-    """One member's samples: inputs (n, features) float32 and labels (n,) int64, those that it trains on and others."""
-
-    x: Tensor
-    y: Tensor
-    test_x: Tensor
-    test_y: Tensor
+CHECKPOINT, OUTCOME = "run.checkpoint", "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -54,73 +45,128 @@ class Outcome:
     alone: float
 
 
-def read_member(member: Member, features: int = 0) -> tuple[Tensor, Tensor]:
-    """Inputs (n, features) and labels (n,) of a member.
-
-    Raises ``CorruptFileError`` for a malformed file and ``InvalidValueError`` where the two do not go together.
-    """
-    y = _numbers(Path(member.labels), (-1,), torch.int64)
-    x = _numbers(Path(member.inputs), (len(y), features or -1), torch.float32).flatten(1)
-    if len(x) != len(y) or len(y) < 2:
-        raise InvalidValueError(
-            f"member {member.name!r} has {len(x)} inputs and {len(y)} labels; give two or more of both"
-        )
-    if int(y.min()) < 0:
-        raise InvalidValueError(f"member {member.name!r} has the label {int(y.min())}; use 0 to classes − 1")
-    return x, y
-
-
 def train_run(
     config: RunConfig,
     data: Sequence[tuple[Tensor, Tensor]],
     folder: Path,
     tell: Callable[[int], None] = lambda step: None,
+    *,
+    fresh: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Outcome]:
     """Train a population and leave everything in a folder.
+
+    A run that was interrupted goes on from its last checkpoint, to the same weights, bit for bit, and the same events;
+    one that is finished, of the same configuration and samples, is not trained again.
 
     Args:
         config: of the run.
         data: inputs and labels of each member.
         folder: gets ``runs.db`` (the ledger), ``generations/``, ``<member>.safetensors`` (plain state dicts),
-            ``outcome.json`` and, with matplotlib, pictures.
+            ``outcome.json`` and, with matplotlib, pictures; until the end also ``run.checkpoint``.
         tell: is given the number of steps that were taken.
+        fresh: begin anew, whatever the folder holds.
+        note: is given what a user should know of earlier runs in the folder.
 
     Returns:
-        What became of each member. O(steps of training, twice: once alone for the comparison).
+        What became of each member. Raises ``InvalidValueError`` for samples that do not go together, and where the
+        folder holds an interrupted run of another configuration, ``CorruptFileError`` where its checkpoint is damaged,
+        ``InvalidStateError`` where another process trains there. O(steps of training, twice: once alone for the
+        comparison).
     """
     widths = {x.shape[1] for x, _ in data}
     if len(widths) > 1:
         raise InvalidValueError(f"the members' samples have {sorted(widths)} numbers; give all as many")
-    training, parts = config.training, [_split(x, y, config.training.held_out, i) for i, (x, y) in enumerate(data)]
-    classes = config.model.classes or 1 + max(int(y.max()) for _, y in data)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [member.name for member in config.members]
-    with Ledger(folder / "runs.db") as ledger:
-        run = f"{RUN} {len(ledger.read(kind='start')) + 1}"
-        ledger.append(run, "tether", "start", {"config": asdict(config)})
-        found = {}
-        for together in (False, True):
-            population = Population(
-                [_network(max(widths), config.model.hidden, classes, training.seed) for _ in names],
-                nn.functional.cross_entropy, lambda p: _optimizer(training.optimizer, p, training.rate),
-                config.policy, fixed=None if together else [[i] for i in range(len(names))],
-                generations=Generations(folder / "generations") if together else None,
-                ledger=ledger if together else None, run=run, names=names,
-            )  # fmt: skip
-            generator = torch.Generator().manual_seed(training.seed)
-            for step in range(training.steps):
-                rows = [torch.randint(len(part.x), (training.batch,), generator=generator) for part in parts]
-                population.step([(part.x[r], part.y[r]) for part, r in zip(parts, rows, strict=True)])
-                tell(step + 1 + together * training.steps)
-            found[together] = [_accuracy(m, part) for m, part in zip(population.models, parts, strict=True)]
-        for member, name in enumerate(names):
-            state = {key: t.contiguous() for key, t in population.export(member).state_dict().items()}
-            write_atomically(folder / f"{name}.safetensors", save(state))
-        draw(ledger, run, folder)
-    group_of = {i: tuple(names[j] for j in group) for group in population.groups for i in group}
-    outcomes = [Outcome(n, group_of[i], found[True][i], found[False][i]) for i, n in enumerate(names)]
-    write_atomically(folder / "outcome.json", json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+    with locked(folder), Ledger(folder / "runs.db") as ledger:
+        identity, checkpoint = _identity(config, data), folder / CHECKPOINT
+        generations = Generations(folder / "generations")
+        if checkpoint.exists() and not fresh:
+            progress, notes = resumed(checkpoint, identity, ledger, generations)
+            for text in notes:
+                note(text)
+        else:
+            if not fresh and (outcomes := _finished(config, folder, ledger, identity, note)):
+                return outcomes
+            progress = begun(checkpoint, identity, ledger, generations, asdict(config))
+        parts = [split(x, y, config.training.held_out, i) for i, (x, y) in enumerate(data)]
+        classes = config.model.classes or 1 + max(int(y.max()) for _, y in data)
+        if progress.alone is None:
+            models = _trained(config, parts, classes, progress, False, tell).models
+            progress.alone = [_accuracy(model, part) for model, part in zip(models, parts, strict=True)]
+        population = _trained(config, parts, classes, progress, True, tell)
+        outcomes = _left_in(folder, population, parts, progress.alone)
+        draw(ledger, progress.run, folder)
+        progress.finish()
     return outcomes
+
+
+def _trained(
+    config: RunConfig, parts: Sequence[Samples], classes: int, progress: Progress, together: bool,
+    tell: Callable[[int], None],
+) -> Population:  # fmt: skip
+    """A population, or members that stay alone, after all steps; from where they were if they were interrupted."""
+    training, names = config.training, [member.name for member in config.members]
+    inputs = parts[0].x.shape[1]
+    population = Population(
+        [_network(inputs, config.model.hidden, classes, training.seed) for _ in names],
+        nn.functional.cross_entropy, lambda p: _optimizer(training.optimizer, p, training.rate), config.policy,
+        fixed=None if together else [[i] for i in range(len(names))],
+        generations=progress.generations if together else None, ledger=progress if together else None,
+        run=progress.run, names=names,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(training.seed)
+    progress.put_back(population, generator)
+    for step in range(population.steps, training.steps):
+        if step % training.checkpoint == 0:
+            progress.save(population, generator)
+        rows = [torch.randint(len(part.x), (training.batch,), generator=generator) for part in parts]
+        population.step([(part.x[r], part.y[r]) for part, r in zip(parts, rows, strict=True)])
+        tell(step + 1 + together * training.steps)
+    progress.save(population, generator)
+    return population
+
+
+def _left_in(folder: Path, population: Population, parts: Sequence[Samples], alone: Sequence[float]) -> list[Outcome]:
+    """What became of each member, once its model and this lie in the folder."""
+    names = population.names
+    for member, name in enumerate(names):
+        state = {key: t.contiguous() for key, t in population.export(member).state_dict().items()}
+        write_atomically(folder / f"{name}.safetensors", save(state))
+    group_of = {i: tuple(names[j] for j in group) for group in population.groups for i in group}
+    found = [_accuracy(model, part) for model, part in zip(population.models, parts, strict=True)]
+    outcomes = [Outcome(n, group_of[i], found[i], alone[i]) for i, n in enumerate(names)]
+    write_atomically(folder / OUTCOME, json.dumps([asdict(outcome) for outcome in outcomes], indent=1))
+    return outcomes
+
+
+def _finished(
+    config: RunConfig, folder: Path, ledger: Ledger, identity: Identity, note: Callable[[str], None]
+) -> list[Outcome]:
+    """What came out of the last run in a folder if it was the same one, none otherwise."""
+    files = [folder / OUTCOME, *(folder / f"{member.name}.safetensors" for member in config.members)]
+    begun_runs = ledger.read(system="tether", kind="start")
+    if not begun_runs or not all(path.exists() for path in files):
+        return []
+    if other := differences(begun_runs[-1].payload.get("identity", {}), identity):
+        note(f"what the last run left in {folder} is replaced; it had another configuration: {'; '.join(other)}")
+        return []
+    try:
+        kept = json.loads(files[0].read_text(encoding="utf-8"))
+        outcomes = [Outcome(one["name"], tuple(one["group"]), one["accuracy"], one["alone"]) for one in kept]
+    except (ValueError, LookupError, TypeError) as error:
+        raise CorruptFileError(f"{files[0]} is damaged ({error}); train anew with --fresh") from error
+    note("this run was finished before; --fresh trains anew")
+    return outcomes
+
+
+def _identity(config: RunConfig, data: Sequence[tuple[Tensor, Tensor]]) -> Identity:
+    """What decides how a run goes, of JSON values: not where its files lie, and how often it is kept."""
+    known = asdict(config)
+    del known["features"], known["training"]["checkpoint"]
+    names = [member.name for member in config.members]
+    known |= {"members": names, "samples": {n: checksum(x, y) for n, (x, y) in zip(names, data, strict=True)}}
+    found: Identity = json.loads(json.dumps(known))
+    return found
 
 
 def draw(ledger: Ledger, run: str, folder: Path) -> list[Path]:
@@ -135,25 +181,6 @@ def draw(ledger: Ledger, run: str, folder: Path) -> list[Path]:
         figure.savefig(path, dpi=120)
         drawn.append(path)
     return drawn
-
-
-def _numbers(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    if path.suffix != ".npy":
-        return read_numbers(path, shape, dtype=dtype)
-    try:
-        found = np.load(path, allow_pickle=False)
-        return torch.from_numpy(found).to(dtype).reshape(shape)
-    except (ValueError, TypeError, EOFError, RuntimeError) as error:
-        raise CorruptFileError(f"{path} holds no numbers of shape {shape}: {error}") from error
-
-
-def _split(x: Tensor, y: Tensor, held_out: float, seed: int) -> Samples:
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    count = min(round(held_out * len(y)), len(y) - 1)
-    asked, kept = order[:count], order[count:]
-    mean, spread = x[kept].mean(0), x[kept].std(0)
-    x = (x - mean) / torch.where(spread > 0, spread, 1.0)
-    return Samples(x[kept], y[kept], x[asked], y[asked])
 
 
 def _network(inputs: int, hidden: Sequence[int], classes: int, seed: int) -> nn.Sequential:

@@ -107,6 +107,13 @@ class TestEpochs:
         assert all(outcome.parent is not None for outcome in epoch.spawned)
         assert epoch.receipt.tasks == {"done": 8}
 
+    def test_a_task_that_spawns_nonsense_fails_alone(self, threads):
+        twin = Task(int, "1", key="here")
+        for spawned in ([Task(int)] * 2, [Task(int, key="k"), Task(int, key="k")], [Task(int, key="here")]):
+            epoch = threads.run_epoch([twin, Task(Spawn, spawned)])
+            assert [outcome.status for outcome in epoch.outcomes] == ["done", "failed"] and not epoch.spawned
+            assert isinstance(epoch.outcomes[1].error, InvalidValueError)
+
     def test_a_second_epoch_and_tasks_that_run_again(self, lattice):
         one = Task(int, "1", key="k")
         tasks = [one, Task(pow, one, 2)]

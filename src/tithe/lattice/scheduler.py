@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tithe.errors import (
@@ -16,12 +15,12 @@ from tithe.errors import (
 )
 from tithe.lattice.estimates import Estimates
 from tithe.lattice.executors.executor import Call, Chunk, Loss, Report, Result, Running
-from tithe.lattice.graph import Needs, refuse_cycles
 from tithe.lattice.handed import Handed
 from tithe.lattice.jobs import Job
 from tithe.lattice.outcome import Outcome, Status
 from tithe.lattice.queue import ReadyQueue
 from tithe.lattice.retries import Retries
+from tithe.lattice.roster import Roster
 from tithe.lattice.scores import Scores
 from tithe.lattice.task import Spawn, Task, summary
 
@@ -66,16 +65,11 @@ class Scheduler:
         self._chunk, self._budget = chunk, budget
         self._crash_retries, self._prune = crash_retries, prune
         self._numbers, self._chunks = itertools.count(), chunks
-        self._epoch = object()  # marks what this scheduler has settled
-        self._needs = Needs()
-        self._here: dict[Hashable, Job] = {}  # not settled, by identity of the task and by key
-        self._keys: dict[str, bool] = {}  # settled, and whether there is a value
+        self._roster = Roster()
         self.handed, self.retries = Handed(), Retries(backoff, seed)
         self._overdue: dict[int, float] = {}  # workers that were killed, and the timeout that was over
-        self._ended: deque[tuple[Job, bool]] = deque()  # of which those who wait have not been told yet
         self.settled: list[tuple[int, Outcome]] = []  # places and outcomes that nobody has taken yet
         self.timed = False  # whether some task has a timeout
-        self.admitted = self.unsettled = 0
         self.worked = 0.0  # seconds that calls took
 
     def admit(self, task: Task, place: int, parent: Task | None, now: float, known: tuple[Any] | None = None) -> None:
@@ -92,14 +86,8 @@ class Scheduler:
         """
         if not isinstance(task, Task):
             raise InvalidDTypeError(f"got a {type(task).__name__}; an epoch is made of tasks: Task(fn, *args)")
-        if id(task) in self._here or (task.key and (task.key in self._here or task.key in self._keys)):
-            raise InvalidValueError(f"{summary(task)} is in this epoch twice, or another task has its key")
         job = Job(task, next(self._numbers), place, parent, now)
-        self._here[id(task)] = job
-        if task.key:
-            self._here[task.key] = job
-        self.admitted += 1
-        self.unsettled += 1
+        self._roster.enter(job)
         self.timed = self.timed or task.timeout is not None
         self._place(job)
         if known is not None:
@@ -115,19 +103,18 @@ class Scheduler:
         found, self.settled = self.settled, []
         return found
 
+    @property
+    def unsettled(self) -> int:
+        """How many tasks have no outcome yet."""
+        return self._roster.count
+
     def stuck(self) -> bool:
         """Whether all that is here waits for tasks that are not ready either."""
-        return len(self._needs) > 0 and not (len(self.handed) or len(self.retries) or len(self.queue))
+        return self._roster.waiting() > 0 and not (len(self.handed) or len(self.retries) or len(self.queue))
 
     def refuse(self) -> None:
         """Raise ``InvalidValueError`` that tells what those who are stuck wait for."""
-        refuse_cycles(job.task for job in {id(job): job for job in self._here.values()}.values())
-        for who, needs in self._needs.open().items():
-            for need in needs - self._here.keys():
-                task = self._here[who].task
-                others = [*task.needs, *task.args, *task.kwargs.values()]
-                name = next((summary(other) for other in others if id(other) == need), repr(need))
-                raise InvalidValueError(f"{summary(task)} needs {name}, which is not in this epoch; add it")
+        self._roster.refuse()
 
     def next_chunk(self, worker: int, workers: int, wanted: Callable[[Task], bool]) -> Chunk | None:
         """The next calls for a worker that are still wanted; ``None`` where nothing is ready."""
@@ -211,9 +198,8 @@ class Scheduler:
         self.queue.clear()
         self.retries.clear()
         out = set(map(id, self.handed.jobs()))
-        for job in sorted({id(job): job for job in self._here.values()}.values(), key=lambda job: job.number):
-            if id(job) not in out and id(job.task) in self._here:
-                self._needs.forget(id(job.task))
+        for job in self._roster.jobs():
+            if id(job) not in out and self._roster.here(job):
                 self._end(job, "cancelled", error=TaskCancelledError(why))
                 self._tell(now)
 
@@ -228,23 +214,11 @@ class Scheduler:
 
     def _wait(self, job: Job, now: float) -> None:
         """Ready at once, when others are done, or never."""
-        open_needs: set[Hashable] = set()
-        for need in job.task.waits_for:
-            name, ok = (need, self._keys.get(need)) if isinstance(need, str) else (id(need), self._success(need))
-            if ok is False:
-                self._end(job, "cancelled", error=_lost(need))
-                return
-            if ok is None:
-                open_needs.add(name)
-        if open_needs:
-            self._needs.add(id(job.task), open_needs)
-        else:
+        lost = self._roster.lost_need(job.task)
+        if lost is not None:
+            self._end(job, "cancelled", error=_without(lost))
+        elif not self._roster.wait(job):
             self._ready(job, now)
-
-    def _success(self, task: Task) -> bool | None:
-        """Whether a task has a value; ``None`` where it is not settled in this epoch."""
-        ended = task._ended
-        return ended[1] if ended is not None and ended[0] is self._epoch else None
 
     def _ready(self, job: Job, now: float) -> None:
         job.ready = now
@@ -261,9 +235,21 @@ class Scheduler:
         spawned: tuple[Task, ...] = ()
         if isinstance(value, Spawn):
             value, spawned = value.value, value.tasks
+            try:
+                self._check(spawned)
+            except InvalidValueError as error:
+                self._fail(job, error, result.seconds, "failed")
+                return
         self._end(job, "done", value=value, waited=result.started - job.ready, seconds=result.seconds)
         for task in spawned:
             self.admit(task, -1, job.task, now)
+
+    def _check(self, spawned: tuple[Task, ...]) -> None:
+        names = [id(task) for task in spawned] + [task.key for task in spawned if task.key]
+        if len(set(names)) < len(names):
+            raise InvalidValueError("it spawned a task twice, or two with one key")
+        for task in spawned:
+            self._roster.check(task)
 
     def _try_again(self, job: Job, error: BaseException, seconds: float, now: float) -> None:
         if job.attempts - job.crashes > job.task.retries:
@@ -295,30 +281,21 @@ class Scheduler:
         seconds: float = 0.0,
         resumed: bool = False,
     ) -> None:
-        task, ok = job.task, status == "done"
-        del self._here[id(task)]
-        if task.key:
-            del self._here[task.key]
-            self._keys[task.key] = ok
-        task._ended = (self._epoch, ok, value)
+        self._roster.leave(job, value, ok=status == "done")
         if self._scores is not None and job.group is not None:
             self._scores.leave(job)
-        self.unsettled -= 1
-        self._ended.append((job, ok))
-        waited = max(0.0, waited)
-        outcome = Outcome(task, status, value, error, job.attempts, job.late, resumed, waited, seconds, job.parent)
+        outcome = Outcome(
+            job.task, status, value, error, job.attempts, job.late, resumed, max(0.0, waited), seconds, job.parent
+        )
         self.settled.append((job.place, outcome))
 
     def _tell(self, now: float) -> None:
         """Tell those who wait what has ended: they are ready, or end, too."""
-        while self._ended:
-            job, ok = self._ended.popleft()
-            for name in (id(job.task), job.task.key) if job.task.key else (id(job.task),):
-                for who in self._needs.met(name) if ok else self._needs.failed(name):
-                    if ok:
-                        self._ready(self._here[who], now)
-                    else:
-                        self._end(self._here[who], "cancelled", error=_lost(job.task))
+        for job, lost in self._roster.news():
+            if lost is None:
+                self._ready(job, now)
+            else:
+                self._end(job, "cancelled", error=_without(lost))
 
 
 def _call(task: Task) -> Call:
@@ -333,6 +310,6 @@ def _value(argument: Any) -> Any:
     return argument._ended[2] if isinstance(argument, Task) and argument._ended is not None else argument
 
 
-def _lost(need: Task | str) -> TaskCancelledError:
+def _without(need: Task | str) -> TaskCancelledError:
     name = repr(need) if isinstance(need, str) else summary(need)
     return TaskCancelledError(f"it needs {name}, which has no value")

@@ -10,7 +10,7 @@ import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class Folder:
 
     >>> folder = Folder()
     >>> mapped(folder.put(np.arange(4.0)))
-    memmap([0., 1., 2., 3.])
+    array([0., 1., 2., 3.])
     >>> folder.remove()
     """
 
@@ -144,14 +144,15 @@ def put(array: np.ndarray[Any, Any], path: Path) -> Label:
 
 def mapped(label: Label, *, writable: bool = True) -> np.ndarray[Any, Any]:
     """Map an array; what is written to it is seen by nobody else. O(1), then a page at a time."""
-    return np.memmap(label.path, dtype=np.dtype(label.dtype), mode="c" if writable else "r", shape=label.shape)
+    mode: Literal["c", "r"] = "c" if writable else "r"
+    return np.memmap(label.path, dtype=np.dtype(label.dtype), mode=mode, shape=label.shape).view(np.ndarray)
 
 
 def _make() -> tuple[Path, int | None]:
     """A new folder, and the lock on it, where there are locks."""
     parent = _MEMORY if _MEMORY.is_dir() and os.access(_MEMORY, os.W_OK) else None
     while True:
-        path = Path(tempfile.mkdtemp(prefix="tithe-lattice-", dir=parent))
+        path = Path(tempfile.mkdtemp(prefix=f"tithe-lattice-{os.getpid()}-", dir=parent))
         try:
             lock = _lock(path)
         except FileNotFoundError:  # another process has taken it for one that was left behind

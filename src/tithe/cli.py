@@ -194,10 +194,14 @@ def train(
 
     found = read_config(config)
     data = [read_member(member, found.features) for member in found.members]
-    with _steps("trains") as tell:
-        outcomes = train_run(
-            found, data, out, lambda step: tell(step, 2 * found.training.steps), fresh=fresh, note=_remark
-        )
+    try:
+        with _steps("trains") as tell:
+            outcomes = train_run(
+                found, data, out, lambda step: tell(step, 2 * found.training.steps), fresh=fresh, note=_remark
+            )
+    except KeyboardInterrupt:
+        _remark("interrupted; the same command goes on from the last checkpoint")
+        raise
     _print_rows(
         ["member", "merges with", "held-out accuracy", "alone"],
         [[o.name, ", ".join(set(o.group) - {o.name}) or "nobody", f"{o.accuracy:.1%}", f"{o.alone:.1%}"]

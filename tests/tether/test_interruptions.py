@@ -1,5 +1,6 @@
 """A run that is killed and started again ends as one that never was: the same files, bookmarks and events."""
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -17,7 +18,7 @@ from tithe.cli import main
 from tithe.ledger import Ledger
 from tithe.ledger.payload import encode_payload
 from tithe.parallel import threads
-from tithe.tether import Generations
+from tithe.tether import Generations, Population
 from tithe.tether.checkpoints import read_checkpoint, write_checkpoint
 from tithe.tether.folder_lock import locked
 
@@ -278,6 +279,24 @@ def test_a_checkpoint_that_cannot_be_right_is_refused(data, killed, tmp_path, ca
     assert results(out) == results(data / "adam")
     anew = [kind for run, _, kind, _ in left(out)["events"] if run == "population 2"]
     assert anew == [kind for _, _, kind, _ in left(data / "adam")["events"]]
+
+
+def test_an_interruption_by_keyboard_says_how_to_go_on(data, tmp_path, capsys, monkeypatch):
+    out, steps = tmp_path / "out", itertools.count(1)
+
+    def interrupt(population, batches, step=Population.step):
+        if next(steps) == 140:
+            raise KeyboardInterrupt
+        return step(population, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Population, "step", interrupt)
+        with pytest.raises(SystemExit, match="130"):
+            train(data / "adam.toml", out)
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert train(data / "adam.toml", out) == 0
+    assert "members together, after step 35" in capsys.readouterr().err
+    assert left(out) == left(data / "adam")
 
 
 def test_two_at_once_are_one_too_many(data, killed, tmp_path, capsys):

@@ -243,7 +243,8 @@ def test_what_does_not_fit_is_refused_and_changes_nothing(wrong, vectorised):
 
 
 @pytest.mark.parametrize("change", [
-    lambda state: state.pop("grouping"), lambda state: state["members"][3].pop("watch"),
+    lambda state: state.pop("grouping"), lambda state: state["members"].pop(),
+    lambda state: state["members"][3].pop("watch"),
     lambda state: state["members"][3]["tensors"].pop("3.bias"),
     lambda state: state["members"][3]["tensors"].update(more=torch.ones(1)),
     lambda state: state["members"][3]["watch"]["before"].pop("3.bias"),

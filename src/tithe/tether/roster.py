@@ -49,9 +49,6 @@ class Roster:
         for member in range(len(self.models)):
             self.begin_probe(member)
 
-    def __len__(self) -> int:
-        return len(self.models)
-
     def step(self, batches: Sequence[Batch]) -> list[float | None]:
         """One step of each member that has a batch, which is kept; the losses before it."""
         for member, batch in enumerate(batches):
@@ -104,6 +101,8 @@ class Roster:
 
         Raises ``InvalidValueError`` where it is of other members; nothing is changed then. O(entries).
         """
+        if len(state["members"]) != len(names):
+            raise InvalidValueError(f"the state is of {len(state['members'])} members, expected {len(names)}")
         for member, (name, found) in enumerate(zip(names, state["members"], strict=True)):
             if why := self._misfit(member, found):
                 raise InvalidValueError(f"the state does not fit member {name!r}: {why}; nothing was loaded")

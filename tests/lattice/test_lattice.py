@@ -369,6 +369,33 @@ class TestOrder:
             assert lattice.run_epoch(tasks).receipt.missed_deadlines == 1
 
 
+class TestMap:
+    @pytest.mark.parametrize("chunk", [None, 1, 7])
+    def test_values_come_in_order(self, lattice, chunk):
+        assert list(lattice.map(pow, range(100), itertools.repeat(2), chunk=chunk)) == [n * n for n in range(100)]
+        assert list(lattice.map(abs, [])) == []
+
+    def test_the_first_exception_is_raised_when_it_is_its_turn(self, lattice):
+        seen = []
+        with pytest.raises(ZeroDivisionError) as caught:
+            for value in lattice.map(divmod, itertools.repeat(6), [3, 2, 0, 1, 0], chunk=2):
+                seen.append(value)
+        assert seen == [(2, 0), (3, 0)] and "in call 1 of 2 of its task" in caught.value.__notes__
+        assert list(lattice.map(abs, [-1])) == [1]
+
+    def test_endless_iterables_are_read_as_there_is_room(self, threads):
+        count = itertools.count()
+        squares = threads.map(pow, count, itertools.repeat(2), chunk=10)
+        assert [next(squares) for _ in range(500)] == [n * n for n in range(500)]
+        assert next(count) < 500 + 10 * 3 * 8
+        squares.close()
+        assert threads.run_epoch([Task(abs, -1)]).results == [1]
+
+    def test_hostile_chunks(self, threads):
+        with pytest.raises(InvalidValueError, match="chunk is 0"):
+            list(threads.map(abs, [1], chunk=0))
+
+
 class TestFuturesAndStreams:
     def test_futures(self, threads):
         futures = [threads.submit(Task(pow, 2, n)) for n in range(20)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import threading
@@ -13,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from tithe.errors import InvalidStateError, InvalidValueError
+from tithe.lattice.batches import Batches
 from tithe.lattice.driver import Driver, measured
 from tithe.lattice.epoch import Epoch, EpochReceipt
 from tithe.lattice.estimates import Estimates
@@ -25,11 +25,14 @@ from tithe.lattice.progress import watched
 from tithe.lattice.queue import ReadyQueue
 from tithe.lattice.scheduler import Scheduler
 from tithe.lattice.scores import Scores
+from tithe.lattice.streaming import streamed
 from tithe.lattice.task import Task
 from tithe.lattice.usage import cores
 from tithe.receipt import Cost
 
 __all__ = ["Lattice"]
+
+_BATCHES = 4  # that a worker may have, or have waiting for it, in ``map``
 
 
 class Lattice:
@@ -181,34 +184,39 @@ class Lattice:
         for _, outcome in self._outcomes(IterableIntake(tasks), name):
             yield outcome
 
-    async def stream(self, tasks: Iterable[Task], *, name: str = "epoch") -> AsyncIterator[Outcome]:
-        """As ``as_completed``, without blocking an event loop; an iterator that is read in another thread."""
-        loop, room = asyncio.get_running_loop(), threading.Semaphore(self._limit)
-        news: asyncio.Queue[Outcome | BaseException | None] = asyncio.Queue()
+    def stream(self, tasks: Iterable[Task], *, name: str = "epoch") -> AsyncIterator[Outcome]:
+        """As ``as_completed``, for ``async for``: the epoch runs in another thread, where an iterator is read, too."""
+        return streamed(lambda: self.as_completed(tasks, name=name), self._limit, self.cancel)
 
-        def work() -> None:
-            end: BaseException | None = None
-            try:
-                for outcome in self.as_completed(tasks, name=name):
-                    room.acquire()
-                    loop.call_soon_threadsafe(news.put_nowait, outcome)
-            except BaseException as error:
-                end = error
-            loop.call_soon_threadsafe(news.put_nowait, end)
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], chunk: int | None = None) -> Iterator[Any]:
+        """The values of many calls of one function, in order, as ``concurrent.futures.Executor.map`` gives them.
 
-        thread = threading.Thread(target=work, name="lattice-stream", daemon=True)
-        thread.start()
-        try:
-            while isinstance(outcome := await news.get(), Outcome):
-                room.release()
-                yield outcome
-            if outcome is not None:
-                raise outcome
-        finally:
-            if thread.is_alive():
-                self.cancel("its stream was left")
-                room.release(self._limit)
-                await asyncio.to_thread(thread.join)
+        It costs less than a task for each call, and has none of their outcomes, retries or journal.
+
+        Args:
+            fn: the function.
+            iterables: its arguments; the shortest one ends it. They are read as there is room.
+            chunk: calls that are handed out at once; by default as many as take about ``budget`` seconds.
+
+        Raises the first exception of a call when it is its turn; those after it are not made, or thrown away.
+        O(calls).
+
+        >>> with Lattice(2) as lattice:
+        ...     list(lattice.map(pow, [2, 3, 4], [3, 3, 3]))
+        [8, 27, 64]
+        """
+        batches = Batches(fn, zip(*iterables, strict=False), size=chunk, budget=self._settings["budget"])
+        waiting, turn = dict[int, Outcome](), 0
+        limit = _BATCHES * self.workers
+        for place, outcome in self._outcomes(IterableIntake(batches), "map", plain=True, limit=limit):
+            batches.learn(outcome)
+            waiting[place] = outcome
+            while turn in waiting:
+                outcome = waiting.pop(turn)
+                if outcome.error is not None:
+                    raise outcome.error
+                yield from outcome.value
+                turn += 1
 
     def submit(self, task: Task) -> Future[Any]:
         """Run a task in the background.
@@ -248,8 +256,10 @@ class Lattice:
         }
         return Cost(**scaled, estimated=tuple(unit for unit, value in scaled.items() if value is not None))
 
-    def _outcomes(self, intake: Intake, name: str, *, plain: bool = False) -> Iterator[tuple[int, Outcome]]:
-        """Drive an epoch: outcomes as they come, with the places of their tasks."""
+    def _outcomes(
+        self, intake: Intake, name: str, *, plain: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Drive an epoch: outcomes as they come, with the places of their tasks; ``plain`` ones one by one."""
         if self._running or self._closed:
             raise InvalidStateError("an epoch is running, or the Lattice is closed; wait for it, or make another")
         self._running, self._cancelled = True, ""
@@ -262,7 +272,7 @@ class Lattice:
         try:
             with Journal(self._journal, name) if self._journal and not plain else nullcontext() as journal:
                 self._executor.start()
-                driver = Driver(self._executor, scheduler, intake, journal, self._limit, self.receipt)
+                driver = Driver(self._executor, scheduler, intake, journal, limit or self._limit, self.receipt)
                 with measured(self.receipt, self._executor):
                     while driver.turn(self._cancelled):
                         news = scheduler.take_settled()

@@ -19,6 +19,8 @@ from tithe.receipt import Cost
 __all__ = ["Driver", "measured"]
 
 _DEPTH = 2  # chunks that a worker may have, so that it need not wait for the next
+_SOON = 0.05  # seconds that those it has may take, at most
+_MOST, _AT_ONCE = 16, 0.0005  # chunks, where they are so short that it would wait all the same, and their seconds
 _TICK = 0.02  # seconds between looks at the clock while tasks with a timeout run
 _INTAKE = 256  # tasks that are taken in between two looks at the workers
 
@@ -93,14 +95,25 @@ class Driver:
             scheduler.admit(task, place, None, now, known)
 
     def _hand_out(self) -> None:
-        executor, handed = self._executor, self._scheduler.handed
-        for depth in range(_DEPTH):  # first one for each, then another
+        executor = self._executor
+        given = True
+        while given:  # first one for each, then another
+            given = False
             for worker in range(executor.workers):
-                if handed.load(worker) == depth and handed.brief(worker) and executor.available(worker):
+                if self._may_have_more(worker) and executor.available(worker):
                     chunk = self._scheduler.next_chunk(worker, executor.workers, self._intake.wanted)
                     if chunk is None:
                         return
                     executor.submit(worker, chunk)
+                    given = True
+
+    def _may_have_more(self, worker: int) -> bool:
+        """Whether a chunk would not wait long for a worker: what stands behind a long call could run elsewhere."""
+        load = self._scheduler.handed.load(worker)
+        if load == 0:
+            return True
+        seconds = self._scheduler.handed.seconds(worker)
+        return seconds <= _SOON if load < _DEPTH else load < _MOST and seconds <= _AT_ONCE
 
     def _patience(self) -> float | None:
         """Seconds to wait for news."""

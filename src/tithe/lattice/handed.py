@@ -15,7 +15,7 @@ __all__ = ["Handed"]
 class _Chunk:
     worker: int
     jobs: list[Job]
-    brief: bool
+    seconds: float
     reported: int = 0
 
 
@@ -30,9 +30,9 @@ class Handed:
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def give(self, number: int, worker: int, jobs: list[Job], brief: bool) -> None:
-        """A worker gets a chunk; ``brief``: it is likely to be done soon."""
-        self._chunks[number] = _Chunk(worker, jobs, brief)
+    def give(self, number: int, worker: int, jobs: list[Job], seconds: float) -> None:
+        """A worker gets a chunk that is likely to take so many seconds."""
+        self._chunks[number] = _Chunk(worker, jobs, seconds)
         self._of_worker.setdefault(worker, []).append(number)
         self._last[worker] = jobs[-1].group
 
@@ -62,9 +62,9 @@ class Handed:
         """How many chunks a worker has."""
         return len(self._of_worker.get(worker, ()))
 
-    def brief(self, worker: int) -> bool:
-        """Whether all that a worker has is likely to be done soon, so that more may wait behind it."""
-        return all(self._chunks[number].brief for number in self._of_worker.get(worker, ()))
+    def seconds(self, worker: int) -> float:
+        """How long all that a worker has is likely to take."""
+        return sum([self._chunks[number].seconds for number in self._of_worker.get(worker, ())])
 
     def last_group(self, worker: int) -> Hashable:
         """The group of the last job that a worker got."""

@@ -130,7 +130,7 @@ class Scheduler:
             if not jobs:
                 continue
             number = next(self._chunks)
-            self.handed.give(number, worker, jobs, sum(map(self._estimates.of, jobs)) <= 2 * self._budget)
+            self.handed.give(number, worker, jobs, sum(map(self._estimates.of, jobs)))
             return Chunk(number, [_call(job.task) for job in jobs])
         return None
 

@@ -104,14 +104,15 @@ def pack(value: Any, *, script: bool = True) -> tuple[bytes, list[np.ndarray[Any
     return file.getvalue(), packer.arrays
 
 
-def unpack(data: bytes, arrays: Fetch) -> Any:
+def unpack(data: bytes, arrays: Fetch | None) -> Any:
     """The value of ``pack``; only for bytes of a process of one's own. Raises whatever pickle raises.
 
     Args:
         data: of ``pack``.
-        arrays: gives an array by its number, one that may be written to where that is asked for.
+        arrays: gives an array by its number, one that may be written to where that is asked for; ``None`` where
+            there were none.
     """
-    return _Unpacker(data, arrays).load()
+    return pickle.loads(data) if arrays is None else _Unpacker(data, arrays).load()
 
 
 def pack_results(results: list[Result], *, script: bool = True) -> tuple[bytes, list[np.ndarray[Any, Any]]]:
@@ -123,7 +124,7 @@ def pack_results(results: list[Result], *, script: bool = True) -> tuple[bytes, 
         return pack(list(zip(*map(_sendable, results), strict=True)), script=script)
 
 
-def unpack_results(data: bytes, arrays: Fetch) -> list[Result]:
+def unpack_results(data: bytes, arrays: Fetch | None) -> list[Result]:
     """The results of ``pack_results``, as ``unpack``."""
     return list(map(Result, *unpack(data, arrays)))
 

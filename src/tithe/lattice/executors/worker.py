@@ -81,12 +81,15 @@ def parcel_of(data: bytes, labels: list[Label], store: Callable[[np.ndarray[Any,
     return (store(np.frombuffer(data, dtype=np.uint8)).path if len(data) > INLINE else data), labels
 
 
-def value_of(parcel: Parcel, kept: Mapped | None, unpack: Callable[[bytes, Fetch], Any]) -> Any:
+def value_of(parcel: Parcel, kept: Mapped | None, unpack: Callable[[bytes, Fetch | None], Any]) -> Any:
     """What ``unpack`` makes of a parcel, whose file is removed; without arrays ``kept``, theirs are, too."""
     data, labels = parcel
     if isinstance(data, str):
         path, data = Path(data), Path(data).read_bytes()
         path.unlink()
+
+    if not labels:
+        return unpack(data, None)
 
     def fetch(number: int, writable: bool) -> np.ndarray[Any, Any]:
         return mapped(labels[number]) if writable or kept is None else kept.get(labels[number])

@@ -313,7 +313,7 @@ class TestOrder:
                 yield Task(begun.append, number, data=("coherent", 0))
 
         score = {"coherent": 0.9, "low": 0.1}
-        with Lattice(1, "inline", score=lambda data: score[data[0]], patience=200, queue=64) as lattice:
+        with Lattice(1, "inline", score=lambda data: score[data[0]], patience=200, queue=64, chunk=1) as lattice:
             lattice.run_epoch(stream(lattice))
             place = begun.index("low")
             assert place > 150  # it was overtaken

@@ -12,6 +12,8 @@ from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
 from tithe.ledger import Ledger
 from tithe.tether import Generations, MergePolicy, Plateau, Population
 from tithe.tether.checkpoints import read_checkpoint, write_checkpoint
+from tithe.tether.grouping import Grouping
+from tithe.tether.watch import Watch
 
 LOSS = nn.functional.cross_entropy
 OPTIMIZERS = {
@@ -78,22 +80,32 @@ def in_memory(state, tmp_path):
     return state
 
 
+def wrecked(state):
+    """Whoever still looks into a state after this has NaN or false numbers."""
+    if isinstance(state, torch.Tensor):
+        state.fill_(torch.nan if state.is_floating_point() else 0)
+    elif isinstance(state, dict | list | tuple):
+        for value in state.values() if isinstance(state, dict) else state:
+            wrecked(value)
+
+
 def goes_on_alike(make, places, tmp_path, way=through_a_file, absent=False):
     """Save one population at some places, let others go on from there, and compare every loss and the end."""
     whole, states, losses = make(), {}, []
     for step in range(STEPS):
         if step in places:
-            states[step] = whole.state_dict()
+            state = whole.state_dict()
+            states[step] = copy.deepcopy(state)
+            wrecked(state)
         losses.append(whole.step(batches(step, absent)))
     end = whole.state_dict()
     for place, state in states.items():
-        kept = copy.deepcopy(state)
-        other = make()
-        other.load_state_dict(way(state, tmp_path))
+        other, given = make(), way(copy.deepcopy(state), tmp_path)
+        other.load_state_dict(given)
+        wrecked(given)
         assert (other.steps, same(other.state_dict(), state)) == (place, True)
         assert [other.step(batches(step, absent)) for step in range(place, STEPS)] == losses[place:]
         assert same(other.state_dict(), end), place
-        assert same(state, kept)  # nothing that goes on looks into what was saved
     return whole, states
 
 
@@ -129,6 +141,7 @@ POLICIES = {
     "weights only": (MergePolicy(interval=INTERVAL, optimizer_state=False), {}),
     "fixed": (MergePolicy(interval=INTERVAL), {"fixed": [[0, 1], [2, 3]]}),
     "one probe": (MergePolicy(interval=INTERVAL), {"probes": 1}),
+    "one body": (MergePolicy(interval=INTERVAL, features=-1.0), {}),
 }
 
 
@@ -141,6 +154,8 @@ def test_policies(name, tmp_path):
     assert any(len(group) > 1 for group in whole.groups)
     if name == "most merges":
         assert [state["merges"] for state in states.values()] == [0, 2, 2, 2]
+    if name == "one body":
+        assert states[37]["grouping"]["bodies"] == [[0, 1, 2, 3]] != states[37]["grouping"]["groups"]
 
 
 def test_other_optimisers_and_architectures_step_separately(tmp_path):
@@ -188,6 +203,20 @@ def test_it_may_step_another_way_than_before(there, tmp_path):
     for step in range(38, 48):
         expected = whole.step(batches(step))
         assert other.step(batches(step)) == pytest.approx(expected, rel=1e-3)
+
+
+def test_every_part_of_watches_and_groupings_comes_back():
+    watch = Watch(first=3.0, losses=[2.0, 1.0], intervals=2, before={})
+    for loss in (1.0, 1.5, 1.25, 4.0, 1.0, 2.0):
+        watch.add(loss)
+    watch.close()
+    watch.add(0.5)
+    watch.add(7.0)
+    assert Watch.of(watch.state_dict()) == watch != Watch()
+    grouping, other = Grouping(4), Grouping(4)
+    grouping.settle([[0, 1], [2]], [[0, 1, 2]])
+    other.load_state_dict(grouping.state_dict())
+    assert vars(other) == vars(grouping) != vars(Grouping(4))
 
 
 def test_losses_that_are_nan_come_back(tmp_path):

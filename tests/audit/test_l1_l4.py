@@ -142,11 +142,11 @@ def test_what_is_pruned_is_reported_and_noise_is_a_waste(small):
     assert ran[l3_epoch.BY_COHERENCE].kept > max(ran[l3_epoch.ALL].kept, ran[l3_epoch.RANDOM].kept)
 
 
-def savings(shared=(0.3, 0.3), waited=(0.3, 0.3), others=(0.0, 0.0), coherence=-0.1, half=0.05):
+def savings(shared=(0.3, 0.3), waited=(0.3, 0.3), others=(0.0, 0.0), coherence=-0.1, half=0.05, misses=None):
     def row(units, **keys):
         for unit, value in zip(("switches", "cpu_seconds"), units, strict=True):
             keys |= {f"{unit}_saved": value, f"{unit}_saved_low": value - half, f"{unit}_saved_high": value + half}
-        return keys
+        return keys | {f"cache_misses_saved{end}": misses for end in ("", "_low", "_high")}
 
     rows = [row(shared, work=SHARED, against=FIFO), row(waited, work=SHARED, against=WAITED)]
     rows += [row(others, work=work, against=name) for work in (TRAINING, INDEPENDENT) for name in (FIFO, WAITED)]
@@ -167,6 +167,9 @@ def savings(shared=(0.3, 0.3), waited=(0.3, 0.3), others=(0.0, 0.0), coherence=-
             "context switches: the work is shared blocks, and the pool's results",
         ),
         (savings(shared=(0.19, 0.3)), "holds if", "what is counted is CPU time: the work is shared blocks;"),
+        (savings(misses=0.25, others=(0.3, 0.3), coherence=0.1), "holds", ""),
+        (savings(misses=0.1, others=(0.3, 0.3), coherence=0.1), "holds if", "CPU time: the work is shared blocks or"),
+        (savings(shared=(0.1, 0.1), misses=0.25), "holds if", "what is counted is cache misses: the work is shared"),
         (savings(half=0.31), "fails", ""),
         (savings(shared=(0.19, 0.19)), "fails", ""),
         (Evidence(), "unmeasured", ""),
@@ -207,6 +210,7 @@ def test_a_race_gives_as_many_readings_of_each_and_a_saving_its_interval(small):
     found = saved([Spent(1, 1, 5), Spent(1, 1, 20)], [Spent(1, 1, 10), Spent(1, 1, 10)], "switches")
     assert found.mean == pytest.approx(0) and found.low < 0 < found.high
     assert saved([Spent(1, 1, 0)], [Spent(1, 1, 4)], "switches") == (0.75, None, None)
+    assert saved([Spent(1, 1, 0)], [Spent(1, 1, 4, 7)], "cache_misses") is None
 
 
 def test_a_measurement_of_l4_has_what_the_judge_reads(small, monkeypatch):

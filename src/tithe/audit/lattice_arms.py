@@ -16,6 +16,7 @@ import numpy as np
 from tithe.audit.lattice_work import Work, coherence_of
 from tithe.audit.statistics import Interval, interval
 from tithe.lattice import Epoch, Lattice, Task
+from tithe.lattice.cache_misses import CacheMisses
 from tithe.lattice.libraries import limit_libraries
 from tithe.lattice.usage import own_usage
 
@@ -25,8 +26,8 @@ __all__ = [
 ]  # fmt: skip
 
 _CHUNK = 8  # calls that arms without a scheduler hand out at once
-UNITS = ("switches", "cpu_seconds", "seconds")
-_LEAST = {"switches": 1, "cpu_seconds": 1e-6, "seconds": 1e-6}  # what is less counts as this much
+UNITS = ("switches", "cache_misses", "cpu_seconds", "seconds")
+_LEAST = {"switches": 1, "cache_misses": 1, "cpu_seconds": 1e-6, "seconds": 1e-6}  # what is less counts as this much
 
 THREADS, FIFO, WAITED = "one thread per task", "FIFO pool", "FIFO pool, one wait for all"
 MAPPED = f"pool.map, chunksize={_CHUNK}"
@@ -40,11 +41,20 @@ Arm = Callable[[Work, int], AbstractContextManager[Go]]
 
 
 class Spent(NamedTuple):
-    """What running all tasks once took this process; ``scoring`` is the part of the seconds that went into scores."""
+    """What running all tasks once took this process.
+
+    Attributes:
+        seconds: on the clock.
+        cpu_seconds: of all threads.
+        switches: voluntary and involuntary ones of context.
+        cache_misses: of the last level; ``None`` where the kernel does not let them be counted.
+        scoring: seconds that went into scores.
+    """
 
     seconds: float
     cpu_seconds: float
     switches: int
+    cache_misses: int | None = None
     scoring: float = 0.0
 
 
@@ -89,8 +99,8 @@ def race(
     return found
 
 
-def saved(ours: Sequence[Spent], theirs: Sequence[Spent], unit: str) -> Interval:
-    """The share of ``theirs`` that ``ours`` does without, with its 95 % interval.
+def saved(ours: Sequence[Spent], theirs: Sequence[Spent], unit: str) -> Interval | None:
+    """The share of ``theirs`` that ``ours`` does without, with its 95 % interval; ``None`` where it was not counted.
 
     It is one less the geometric mean of the ratios of what was read at the same place, so that turning a ratio round
     turns its logarithm's sign, and one reading that another process has disturbed does not outweigh the rest.
@@ -98,19 +108,23 @@ def saved(ours: Sequence[Spent], theirs: Sequence[Spent], unit: str) -> Interval
     >>> round(saved([Spent(1.0, 1.0, 30)] * 3, [Spent(1.0, 2.0, 40)] * 3, "switches").mean, 2)
     0.25
     """
-    values = [[max(getattr(spent, unit), _LEAST[unit]) for spent in side] for side in (ours, theirs)]
-    mean, low, high = interval([math.log(a / b) for a, b in zip(*values, strict=True)])
+    pairs = [(getattr(a, unit), getattr(b, unit)) for a, b in zip(ours, theirs, strict=True)]
+    if any(reading is None for pair in pairs for reading in pair):
+        return None
+    least = _LEAST[unit]
+    mean, low, high = interval([math.log(max(a, least) / max(b, least)) for a, b in pairs])
     ends = (None, None) if low is None or high is None else (1 - math.exp(high), 1 - math.exp(low))
     return Interval(1 - math.exp(mean), *ends)
 
 
 def _measured(go: Go) -> Spent:
-    before, start = own_usage(), time.perf_counter()
-    done = go()
-    seconds, used = time.perf_counter() - start, own_usage().since(before)
+    with CacheMisses() as misses:
+        before, start = own_usage(), time.perf_counter()
+        done = go()
+        seconds, used = time.perf_counter() - start, own_usage().since(before)
     assert used.cpu_seconds is not None and used.voluntary is not None and used.involuntary is not None
     scoring = done.receipt.scoring if isinstance(done, Epoch) else 0.0
-    return Spent(seconds, used.cpu_seconds, used.voluntary + used.involuntary, scoring)
+    return Spent(seconds, used.cpu_seconds, used.voluntary + used.involuntary, misses.count, scoring)
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""The state of a sum cache: records in columns, and the index over them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tithe.hashtron.backward.columns import Columns
+from tithe.hashtron.backward.margin import TAU
+from tithe.hashtron.backward.neuron_index import NeuronIndex
+from tithe.hashtron.backward.records import Rows
+from tithe.hashtron.backward.staleness import StaleRule
+
+__all__ = ["CHUNK", "SumTable"]
+
+CHUNK = 1 << 14  # records that are handled at once, so that memory is taken for these twice and not for all
+
+
+class SumTable:
+    """Records in the order in which they came, and where those of each neuron are.
+
+    Args:
+        tau: τ, the upper edge of the gold zone as a margin.
+
+    >>> from tithe.hashtron.backward.records import Record, as_rows
+    >>> table = SumTable()
+    >>> table.extend(as_rows([Record(0, 7, 1, 0.0, votes=30, outputs=0, samples=99, pivotal=60)]))
+    >>> table.mark(StaleRule(before=2)), table.index.gold().tolist()
+    (1, [])
+    """
+
+    def __init__(self, tau: float = TAU) -> None:
+        self.tau = tau
+        self.columns, self.index = Columns(), NeuronIndex(tau)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory. O(layers)."""
+        return self.columns.nbytes + self.index.nbytes
+
+    def chunks(self, first: int = 0) -> Iterator[Rows]:
+        """Copies of all records from a row on, some at a time. O(number of them)."""
+        for start in range(first, len(self), CHUNK):
+            yield self.columns.rows(slice(start, start + CHUNK))
+
+    def extend(self, rows: Rows) -> None:
+        """Add records that have been checked. O(n log n) for n of them."""
+        for start in range(0, len(rows), CHUNK):
+            self.columns.extend(rows[start : start + CHUNK])
+            self.index.extend(rows[start : start + CHUNK])
+
+    def mark(self, rule: StaleRule) -> int:
+        """Mark records as stale. Returns how many were not before. O(n)."""
+        stale = self.columns["stale"].values
+        marked = rule.holds(self.columns) & ~stale
+        stale |= marked
+        self.index.refresh(self.columns.rows(self.index.latest_rows()))
+        return int(marked.sum())
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drop the records where the mask, (n,), is false. O(n log n)."""
+        self.columns.keep(mask)
+        self.index = NeuronIndex(self.tau)
+        for rows in self.chunks():
+            self.index.extend(rows)
+
+    def history(self, layer: int, position: int) -> Iterator[int]:
+        """The rows of a neuron's records, the latest first. O(1) each."""
+        row = self.index.latest(layer, position)
+        while row >= 0:
+            yield row
+            row = self.index.previous(row)

@@ -1,5 +1,6 @@
 """The contract of executors, on this thread, on threads, in processes and on a Ray cluster of two nodes."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -237,9 +238,19 @@ class TestFailures:
         assert type(errors[2]) is LocalError and str(errors[2]) == "plain"
         assert "KeyError: 'cause'" in errors[2].__notes__[0] if bench.apart else errors[2].__cause__
 
-    def test_sys_exit_ends_the_call_and_not_the_worker(self, bench):
-        results = bench.run((sys.exit, 3), (abs, -1))
-        assert not results[0].ok and type(results[0].value) is SystemExit and results[1].value == 1
+    def test_exceptions_that_are_no_errors_end_the_call_and_not_the_worker(self, bench):
+        def stop(kind):
+            raise kind(3)
+
+        kinds = [SystemExit, asyncio.CancelledError, GeneratorExit] + [KeyboardInterrupt] * (bench.kind != "inline")
+        results = bench.run(*[(stop, kind) for kind in kinds], (abs, -1))
+        assert [type(result.value) for result in results[:-1]] == kinds and results[-1].value == 1
+        assert not any(result.ok for result in results[:-1])
+        if bench.kind == "inline":
+            bench.give((stop, KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                bench.executor.poll(None)
+            bench.open.clear()
 
     def test_what_cannot_be_sent_is_told_and_the_worker_lives(self, bench):
         lock = threading.Lock()

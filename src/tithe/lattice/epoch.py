@@ -175,11 +175,12 @@ class Epoch:
     def check(self) -> Epoch:
         """Itself, if every task has a value.
 
-        Raises an ``ExceptionGroup`` of all errors otherwise; each has a note that names its task.
+        Raises an ``ExceptionGroup`` of all errors otherwise; each has a note that names its task. One with a
+        ``SystemExit`` and the like is a ``BaseExceptionGroup``.
         """
-        errors = [outcome.error for outcome in self.failures() if isinstance(outcome.error, Exception)]
+        errors = [outcome.error for outcome in self.failures() if outcome.error is not None]
         if errors:
-            raise ExceptionGroup(
+            raise BaseExceptionGroup(
                 f"{len(errors)} of {len(self.outcomes) + len(self.spawned)} tasks have no value", errors
             )
         return self

@@ -116,6 +116,7 @@ def run_calls(
     calls: list[Call],
     report: Callable[[int, list[Result], bool], None],
     note: Callable[[int, float], None],
+    through: tuple[type[BaseException], ...] = (),
 ) -> None:
     """Make calls, one after the other; what every worker does.
 
@@ -123,6 +124,7 @@ def run_calls(
         calls: to be made.
         report: is given the index of the first call, results, and whether these are the last.
         note: is given the index and time of each call before it is made.
+        through: exceptions that are not the call's, and end them all.
     """
     results: list[Result] = []
     first, last = 0, len(calls) - 1
@@ -131,7 +133,9 @@ def run_calls(
         note(index, now)
         try:
             value, ok = fn(*args, **kwargs), True
-        except (Exception, SystemExit) as error:
+        except through:
+            raise
+        except BaseException as error:  # some others than Exception are common: SystemExit, asyncio.CancelledError
             value, ok = error, False
         end = time.monotonic()
         results.append(Result(ok, value, now, end - now))

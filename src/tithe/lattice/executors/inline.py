@@ -50,7 +50,7 @@ class InlineExecutor:
             reports.append(Report(0, chunk.number, first, results, finished))
 
         try:
-            run_calls(chunk.calls, report, note)
+            run_calls(chunk.calls, report, note, (KeyboardInterrupt,))
         finally:
             self._running = None
         return reports

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tithe.errors import InvalidStateError, MissingExtraError
-from tithe.lattice.executors.executor import Chunk, Loss, Report, Running
+from tithe.lattice.executors.executor import Chunk, Loss, Report, Result, Running
 from tithe.lattice.executors.parcels import pack, unpack_results
 from tithe.lattice.executors.shelf import Shelf
 from tithe.lattice.usage import Usage, cores, own_usage
@@ -47,7 +47,7 @@ class _Hired:
 
 
 class RayExecutor:
-    """An ``Executor`` of actors, one for each CPU of a Ray cluster, whose nodes must have Tithe installed.
+    """An ``Executor`` of actors on a Ray cluster, whose nodes need Tithe; each asks for one CPU, and no GPU.
 
     The cluster is the one that this process is connected to, else that of ``RAY_ADDRESS``, else one of its own on this
     machine while it runs. Arrays of 64 KiB and more go into the object store once; NumPy's arrive read-only. A worker
@@ -198,7 +198,8 @@ class RayExecutor:
                 self._lose(worker, hired, chunk, error)
                 return
             self._done(hired, chunk)
-            results = [result._replace(started=result.started + hired.shift) for result in results]
+            if hired.shift:
+                results = [Result(ok, value, then + hired.shift, seconds) for ok, value, then, seconds in results]
             self._news.append(Report(worker, chunk, 0, results, True))
 
     def _begin(self, hired: _Hired, birth: Birth) -> None:

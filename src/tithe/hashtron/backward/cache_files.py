@@ -99,6 +99,7 @@ class CacheFiles:
             self._write_snapshot(found.table)
             for path in found.damaged:
                 path.replace(_free(path))
+            self.snapshot(found.table)  # so that the one just written is a backup, as there is one always
 
     def _begin(self, generation: int) -> None:
         head = pack_head(Head("journal", generation, self._batches))

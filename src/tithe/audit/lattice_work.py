@@ -35,7 +35,7 @@ __all__ = [
 SHARED, TRAINING, INDEPENDENT = "shared blocks", "small models", "independent"
 _BLOCK = 768 * 1024  # bytes: more than a core's own cache holds beside the rest
 _STEPS = 10  # of descent for a small model
-_SPECTRUM = 2 << 20  # bytes of images of which an independent task takes the spectrum
+_SPECTRUM = 3 << 20  # bytes of images of which an independent task takes the spectrum
 
 Array = NDArray[Any]
 
@@ -108,7 +108,7 @@ def training(count: int = 6, settings: int = 8) -> Work:
     return Work(TRAINING, tasks, held)
 
 
-def independent(count: int = 24) -> Work:
+def independent(count: int = 16) -> Work:
     """Power spectra of ``count`` blocks, 5 ms and more each, none of which another task reads."""
     x = images()[1]
     held = _blocks(x, np.arange(len(x)), count, _SPECTRUM)

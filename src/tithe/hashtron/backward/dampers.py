@@ -105,8 +105,8 @@ class ExponentialSmoothing:
 class FixedPercent:
     """The premodulo changes by at most ``percent`` of itself a step, or by 1 where that is more.
 
-    Bound: so it does whatever the sums are. Up is × (1 + percent/100) and down is ÷, so that to and fro ends where it
-    began.
+    Bound: this, whatever the sums are. Up is × (1 + percent/100) and down is ÷ by it, so that a step up and one down
+    end where they began.
 
     Attributes:
         percent: above 0, taken as the decimal that it is written as.

@@ -51,7 +51,8 @@ class History:
 
     Attributes:
         given: the premodulo with which it was trained last; ``None`` before.
-        sums: of its tallies, oldest first, at least as many of the newest as the policy ``reads``.
+        sums: of its tallies, oldest first, at least as many of the newest as the policy ``reads``. Those without votes
+            say nothing and are left out.
 
     Raises ``InvalidValueError`` for a premodulo out of range.
 
@@ -65,11 +66,7 @@ class History:
     def __post_init__(self) -> None:
         if self.given is not None:
             object.__setattr__(self, "given", integer("given", self.given, 1, UNCAPPED))
-
-    @property
-    def voted(self) -> tuple[Sums, ...]:
-        """Its tallies that had votes, oldest first; others say nothing. O(tallies)."""
-        return tuple(sums for sums in self.sums if sums.pivotal)
+        object.__setattr__(self, "sums", tuple(sums for sums in self.sums if sums.pivotal))
 
     def after(self, sums: Sums, *, given: int | None = None, keep: int | None = None) -> History:
         """The history with one more tally, and with the premodulo that was ``given``, where it was trained.

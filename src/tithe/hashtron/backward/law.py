@@ -31,7 +31,8 @@ def regime(total: int, most: int, tau: float = TAU) -> Regime:
         tau: τ, above 0 and at most 1.
 
     Returns:
-        One of them; the borders are exact. Raises ``InvalidValueError`` unless |S| ≤ M < 2^32. O(1).
+        One of them. √M is exact, and so is 0.8·M; with another τ the product is rounded to float64. Raises
+        ``InvalidValueError`` unless |S| ≤ M < 2^32. O(1).
 
     Source: MISSION H3, H4.
 
@@ -73,7 +74,7 @@ class CapacityLaw:
     """Gives each neuron the premodulo that its sums ask for, a policy.
 
     What it gives depends on the neuron's history alone, so that after an interruption the same histories give the same
-    premodulos, however often it is asked. Sums without votes say nothing and are left out.
+    premodulos, however often it is asked.
 
     Attributes:
         of: M, ``"pivotal"`` for V, or ``"samples"`` for N, the source's form, which caps hidden neurons hardly ever.
@@ -118,7 +119,7 @@ class CapacityLaw:
             1 to 2^32 − 1. Raises ``InvalidValueError`` where it has no sum with votes. O(``reads``).
         """
         history = histories.get(neuron, History())
-        if not history.voted:
+        if not history.sums:
             raise InvalidValueError(f"neuron {neuron[0]}.{neuron[1]} has no sum with votes to go by; tally it first")
         return self.step(history, history.given)
 
@@ -148,7 +149,7 @@ class CapacityLaw:
         >>> CapacityLaw(damper=MovingAverage(2)).smoothed(past)
         (Fraction(5, 2), Fraction(17, 2))
         """
-        newest = history.voted[: -self.reads - 1 : -1]
+        newest = history.sums[: -self.reads - 1 : -1]
         if not newest:
             raise InvalidValueError("the history has no sum with votes to go by; tally the neuron first")
         weights = (1,) if self.damper is None else self.damper.weights(len(newest))

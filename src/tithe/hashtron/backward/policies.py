@@ -33,7 +33,7 @@ class Policy(Protocol):
 
     @property
     def reads(self) -> int:
-        """How many of a neuron's newest sums with votes it reads; a history may drop older ones."""
+        """How many of a neuron's newest sums it reads; a history may drop older ones."""
 
     def premodulo(self, neuron: Neuron, histories: Mapping[Neuron, History]) -> int:
         """1 to 2^32 − 1 for the next training of ``neuron``, by the histories of all neurons.
@@ -69,9 +69,9 @@ class Constant:
 class Shuffled:
     """A law that goes by the sums of another neuron: as many of each size as with the law, for the wrong neurons.
 
-    The neurons of a layer that have sums with votes stand in a ring, in a random order that depends on the seed, the
-    layer and which neurons these are, and each goes by the sums of the next one; what it was given last stays its own.
-    Once all of a layer have sums the order stays. A neuron that is alone in its layer goes by its own.
+    The neurons of a layer that have sums stand in a ring, in a random order that depends on the seed, the layer and
+    which neurons these are, and each goes by the sums of the next one; what it was given last stays its own. So the
+    order stays once all of a layer have sums: probe them first. One that alone has sums goes by its own.
 
     Attributes:
         law: what it does with the sums.
@@ -96,7 +96,7 @@ class Shuffled:
 
     def premodulo(self, neuron: Neuron, histories: Mapping[Neuron, History]) -> int:
         """As of a law, by the next neuron's sums. O(neurons)."""
-        ring = sorted(each for each in histories if each[0] == neuron[0] and histories[each].voted)
+        ring = sorted(each for each in histories if each[0] == neuron[0] and histories[each].sums)
         if neuron not in ring:
             return self.law.premodulo(neuron, histories)  # which says what is missing
         order = np.random.default_rng([self.seed, neuron[0]]).permutation(len(ring)).tolist()

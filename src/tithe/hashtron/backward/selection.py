@@ -47,7 +47,7 @@ def select(
     any. Of several at the same distance the first is taken.
 
     Args:
-        totals: S of each neuron, (H,); of no matter where it is not known.
+        totals: S of each neuron, (H,), which may be an average of some; of no matter where it is not known.
         most: M of each, (H,) or a number: V, how many votes there were; N for final neurons.
         known: whether there are sums of a neuron, bool (H,); all by default.
         done: whether it was trained or skipped in this sweep, bool (H,); none by default.
@@ -104,5 +104,5 @@ def _mask(name: str, given: ArrayLike | None, totals: ArrayLike, default: bool) 
 
 
 def _moderate(sums: NDArray[Any], votes: NDArray[Any], tau: float) -> NDArray[np.bool_]:
-    sizes = np.abs(sums.astype(np.int64))
+    sizes = np.abs(sums.astype(np.float64))
     return np.asarray((4 * sizes * sizes > votes) & (sizes < (1 + tau) / 2 * votes))

@@ -70,6 +70,7 @@ class TestRay:
             assert outcome.value[0] == outcome.task.args[0]
             np.testing.assert_array_equal(outcome.value[3], array * outcome.value[0])
 
+    @pytest.mark.slow
     def test_workers_without_room_do_not_hold_the_others_up_and_come_when_there_is(self, cluster):
         with Lattice(2, "ray") as lattice:  # on one CPU
             assert lattice.run_epoch([Task(abs, -n) for n in range(50)]).results == list(range(50))
@@ -87,6 +88,7 @@ class TestRay:
         assert [type(outcome.error) for outcome in epoch.outcomes[:2]] == [TaskTimeoutError] * 2
         assert epoch.results[2:] == list(range(30)) and epoch.receipt.lost_workers == 2
 
+    @pytest.mark.slow
     def test_a_task_that_kills_its_workers_is_put_into_quarantine(self, node):
         tasks = [Task(abs, -n) for n in range(60)]
         tasks[30] = Task(os._exit, 3)
@@ -98,7 +100,7 @@ class TestRay:
 
 
 class TestKills:
-    @pytest.mark.parametrize("kind", ["processes", "ray"])
+    @pytest.mark.parametrize("kind", ["processes", pytest.param("ray", marks=pytest.mark.slow)])
     def test_workers_that_are_killed_in_mid_epoch_lose_nothing(self, kind, request):
         if kind == "ray":
             request.getfixturevalue("node")

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +18,8 @@ import torch
 from threadpoolctl import threadpool_info
 
 from tithe.errors import InvalidStateError, InvalidValueError, MissingExtraError, TaskFailedError
-from tithe.lattice.executors import Chunk, Loss, Report, make
+from tithe.lattice.executors import Chunk, Loss, Report, make, shelf
+from tithe.lattice.executors.shelf import Folder
 
 KINDS = ["inline", "threads", "processes", "ray"]
 LARGE = 50_000  # float64, so that an array is shared and not pickled
@@ -316,10 +319,11 @@ class TestArrays:
             return before, "changed"
 
         array, tensor = np.zeros(LARGE), torch.zeros(LARGE)
-        for worker in (0, bench.last, 0):
-            values = bench.value(change, array, worker=worker), bench.value(change, tensor, worker=worker)
+        for worker in (0, bench.last):
+            chunks = [bench.give((change, data), worker=worker) for data in (array, tensor) * 2]  # at the same time
+            values = [results[0].value for results in bench.end(*chunks)]
             if bench.apart:
-                assert values == ((0.0, "read-only"), (0.0, "changed"))
+                assert values == [(0.0, "read-only"), (0.0, "changed")] * 2
         assert (array[0], float(tensor[0])) == ((0, 0) if bench.apart else (7, 7))
 
     def test_arrays_that_come_are_ones_own(self, bench):
@@ -552,6 +556,37 @@ def ended(pid):
             return True
         time.sleep(0.02)
     return False
+
+
+class TestFolders:
+    def test_a_folder_goes_with_its_process_and_not_before(self):
+        text = (
+            "import time; from tithe.lattice.executors.shelf import Folder; f = Folder(); print(f.path, flush=True); "
+        )
+        other = subprocess.Popen([sys.executable, "-c", text + "time.sleep(600)"], stdout=subprocess.PIPE, text=True)
+        with other, contextlib.closing(other.stdout):
+            path = Path(other.stdout.readline().strip())
+            Folder().remove()  # takes away what is left behind
+            assert path.is_dir()
+            other.kill()
+            other.wait()
+            Folder().remove()
+            assert not path.exists() or not path.is_relative_to("/dev/shm")
+
+    def test_a_shelf_keeps_what_was_used_last(self, monkeypatch):
+        monkeypatch.setattr(shelf, "_MOST_IDLE", 200)
+        put, removed = itertools.count(), []
+        made = shelf.Shelf(lambda array: next(put), removed.append)
+        arrays = [np.zeros(10) for _ in range(4)]  # of 80 bytes
+        assert [made.use(array) for array in (*arrays, arrays[0])] == [0, 1, 2, 3, 0]
+        for place in (0, 1, 2, 3):
+            made.release(place)
+        assert removed == [1] and made.use(arrays[2]) == 2  # the first still has a user
+        made.release(2)
+        made.release(0)
+        assert removed == [1, 3]
+        made.forget_idle()
+        assert sorted(removed) == [0, 1, 2, 3] and made.use(arrays[0]) == 4
 
 
 class TestMake:

@@ -207,6 +207,8 @@ def test_a_race_gives_as_many_readings_of_each_and_a_saving_its_interval(small):
     readings = race(lattice_work.shared(2, 1), (FIFO, lattice_arms.IDENTITY), 3, 2)
     assert {name: len(spent) for name, spent in readings.items()} == {FIFO: 3, lattice_arms.IDENTITY: 3}
     assert all(spent.seconds > 0 and spent.cpu_seconds > 0 and spent.switches >= 0 for spent in readings[FIFO])
+    short = race(lattice_work.shared(2, 1), (FIFO,), 9, 2, left=lambda: -1.0)
+    assert len(short[FIFO]) == 4
     found = saved([Spent(1, 1, 5), Spent(1, 1, 20)], [Spent(1, 1, 10), Spent(1, 1, 10)], "switches")
     assert found.mean == pytest.approx(0) and found.low < 0 < found.high
     assert saved([Spent(1, 1, 0)], [Spent(1, 1, 4)], "switches") == (0.75, None, None)

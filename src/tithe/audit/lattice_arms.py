@@ -26,6 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 _CHUNK = 8  # calls that arms without a scheduler hand out at once
+_ENOUGH = 4  # repeats
 UNITS = ("switches", "cache_misses", "cpu_seconds", "seconds")
 _LEAST = {"switches": 1, "cache_misses": 1, "cpu_seconds": 1e-6, "seconds": 1e-6}  # what is less counts as this much
 
@@ -66,6 +67,7 @@ def race(
     *,
     seed: int = 0,
     tell: Callable[[float], None] = lambda done: None,
+    left: Callable[[], float] = lambda: math.inf,
 ) -> dict[str, list[Spent]]:
     """Run the tasks in every way, ``repeats`` times, the ways in another order each time.
 
@@ -78,9 +80,10 @@ def race(
         workers: threads at a time; ``THREADS`` has more.
         seed: of the orders.
         tell: is given the share that is done.
+        left: seconds; where there are none, four repeats are enough.
 
     Returns:
-        For each name ``repeats`` readings; those at the same place were taken shortly one after the other.
+        For each name as many readings; those at the same place were taken shortly one after the other.
     """
     rng = np.random.default_rng(seed)
     found: dict[str, list[Spent]] = {name: [] for name in names}
@@ -94,6 +97,8 @@ def race(
                 if repeat:
                     found[name].append(spent)
             tell((repeat + 1) / (repeats + 1))
+            if repeat >= _ENOUGH and left() < 0:
+                break
     finally:
         undo()
     return found

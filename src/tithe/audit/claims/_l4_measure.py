@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from typing import Any
@@ -43,14 +44,18 @@ def measure(run: Run) -> Evidence:
     rows: list[Row] = []
     parts: list[Row] = []
     against: list[Row] = []
+    given = run.left()
     for work, (start, end) in _PARTS.items():
         names = run.pick(quick=_QUICK[work], full=tuple(arms.ARMS))
 
         def tell(done: float, work: str = work, start: float = start, end: float = end) -> None:
             run.progress(start + done * (end - start), f"{work}: {done:.0%}")
 
+        def left(end: float = end) -> float:
+            return math.inf if math.isinf(given) else run.left() - (1 - end) * given
+
         made, repeats = WORK[work](), run.pick(quick=7, full=31)
-        readings = race(made, names, repeats, workers, seed=run.seed, tell=tell)
+        readings = race(made, names, repeats, workers, seed=run.seed, tell=tell, left=left)
         rows.extend(_row(work, name, readings, len(made.tasks)) for name in names)
         against.extend(
             {"work": work, "against": name} | _savings(readings[arms.COHERENCE], readings[name])
@@ -67,11 +72,13 @@ def measure(run: Run) -> Evidence:
             "The kernel of this machine does not let a process count cache misses. All arms make the same calls, so "
             "that CPU time shows what misses cost."
         )
+    facts = {"workers": workers, "load before": load, "load after": _load(), "images": images()[0]}
+    if load is not None:
+        notes.append(f"The load average was {load:.1f} before and {facts['load after']:.1f} after.")
     tables = {
         "against": _against_table(against), "ingredients": _ingredients_table(parts),
         "arms": _arms_table(rows, workers),
     }  # fmt: skip
-    facts = {"workers": workers, "load before": load, "load after": _load(), "images": images()[0]}
     return Evidence(tables, [_plot(rows)], facts, notes)
 
 
@@ -116,14 +123,12 @@ def _against_table(rows: list[Row]) -> Table:
 
 def _arms_table(rows: list[Row], workers: int) -> Table:
     columns = (
-        Column("work", "work"), Column("arm", "run by"), Column("switches", "switches a task", ".2f"),
-        Column("cache_misses", "cache misses a task", ".0f"),
-        Column("cpu_seconds", "CPU seconds a task", ".3g"),
-        Column("scoring", "of it scoring", ".1%"),
+        Column("work", "work"), Column("arm", "run by"), Column("repeats", "runs"),
+        Column("switches", "switches a task", ".2f"), Column("cache_misses", "cache misses a task", ".0f"),
+        Column("cpu_seconds", "CPU seconds a task", ".3g"), Column("scoring", "of it scoring", ".1%"),
         *_saving_columns(),
     )  # fmt: skip
-    repeats = rows[0]["repeats"]
-    return Table(f"{workers} workers, {repeats} runs of each by turns; savings against {arms.FIFO}", rows, columns)
+    return Table(f"{workers} workers, arms by turns; savings against {arms.FIFO}", rows, columns)
 
 
 def _ingredients_table(parts: list[Row]) -> Table:

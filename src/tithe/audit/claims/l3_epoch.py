@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +90,9 @@ class _Ran(NamedTuple):
 
 
 def _measure(run: Run) -> Evidence:
-    from tithe.audit.lattice_work import images
+    from tithe.audit.lattice_work import coherence_of, images
 
+    coherence_of(images()[1][:1])  # imports torch, which is no part of scoring
     count, size = run.pick(quick=(12, 96), full=(48, 192))
     seeds = run.seeds(run.pick(quick=4, full=10))
     found: dict[tuple[str, str], list[_Ran]] = {}
@@ -186,16 +188,16 @@ def _epoch(scene: _Scene, policy: str) -> _Ran:
     with Lattice(score=score, prune=_policy(scene, policy)) as lattice:
         epoch = lattice.run_epoch([Task(split, block) for block in range(len(scene.seen))])
     made = np.broadcast_to(scene.seen.mean((3, 4), keepdims=True), scene.seen.shape).copy()
-    places = [_place(outcome.task) for outcome in epoch.spawned if outcome.status in ("done", "pruned")]
+    ended = Counter(_place(outcome.task) for outcome in epoch.spawned if outcome.status in ("done", "pruned"))
     for outcome in epoch.spawned:
         if outcome.ok:
             made[_place(outcome.task)] += outcome.value
     coarse = scene.clean - scene.seen.mean((3, 4), keepdims=True)
-    missing = scene.clean.shape[0] * 4 - len(set(places)) + len(places) - len(set(places))
-    missing += sum(not outcome.ok for outcome in epoch.outcomes)
+    unaccounted = sum(ended[place] != 1 for place in np.ndindex(scene.clean.shape[:2]))
+    unaccounted += sum(not outcome.ok for outcome in epoch.outcomes)
     kept = 1 - float(((scene.clean - made) ** 2).sum() / (coarse**2).sum())
     pruned = sum(outcome.status == "pruned" for outcome in epoch.spawned)
-    return _Ran(pruned, missing, kept, epoch.receipt.worked, scoring)
+    return _Ran(pruned, unaccounted, kept, epoch.receipt.worked, scoring)
 
 
 def _policy(scene: _Scene, policy: str) -> Callable[[Task, float | None], bool] | None:

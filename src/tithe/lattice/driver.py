@@ -133,7 +133,7 @@ class Driver:
             if job is None or job.task.timeout is None or job.late:
                 continue
             if executor.kills:
-                scheduler.killed(worker, job.task.timeout)
+                scheduler.killed(worker, job)
                 executor.kill(worker)
             else:
                 job.late = True

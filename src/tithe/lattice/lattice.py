@@ -223,7 +223,8 @@ class Lattice:
 
         Returns:
             A future of its value; it can be cancelled until a worker has the task. Raises ``InvalidStateError`` while
-            an epoch is running, or once this Lattice is closed.
+            an epoch is running, or once this Lattice is closed. Arrays must not change while anything submitted is
+            not done: processes share copies that were made once.
         """
         if self._inbox is None:
             if self._running or self._closed:

@@ -67,7 +67,7 @@ class Scheduler:
         self._numbers, self._chunks = itertools.count(), chunks
         self._roster = Roster()
         self.handed, self.retries = Handed(), Retries(backoff, seed)
-        self._overdue: dict[int, float] = {}  # workers that were killed, and the timeout that was over
+        self._overdue: dict[int, Job] = {}  # workers that are killed, and the job that took too long
         self.settled: list[tuple[int, Outcome]] = []  # places and outcomes that nobody has taken yet
         self.timed = False  # whether some task has a timeout
         self.worked = 0.0  # seconds that calls took
@@ -147,9 +147,9 @@ class Scheduler:
         late = job is not None and job.task.timeout is not None and now - running.since > job.task.timeout
         return job if late else None
 
-    def killed(self, worker: int, timeout: float) -> None:
-        """Note that a worker is being killed because a call took longer than its timeout."""
-        self._overdue[worker] = timeout
+    def killed(self, worker: int, job: Job) -> None:
+        """Note that a worker is being killed because a job takes longer than its timeout."""
+        self._overdue[worker] = job
 
     def report(self, report: Report, now: float) -> None:
         """Take results in."""
@@ -159,7 +159,7 @@ class Scheduler:
 
     def lose(self, loss: Loss, now: float) -> None:
         """Take back what a worker had: the call that it died of counts against its task, the others do not."""
-        timeout = self._overdue.pop(loss.worker, None) if loss.oldest and loss.unsendable is None else None
+        late = self._overdue.pop(loss.worker, None) if loss.oldest and loss.unsendable is None else None
         culprit = self.handed.job(loss.chunk, loss.running) if loss.running is not None else None
         jobs = self.handed.take_back(loss)
         if culprit is None and loss.oldest and len(jobs) == 1:
@@ -172,9 +172,12 @@ class Scheduler:
             job.attempts += 1
             if loss.unsendable is not None:
                 self._fail(job, loss.unsendable, 0.0, "failed")
-            elif timeout is not None:
-                error = TaskTimeoutError(f"it took longer than its {timeout:g} s, and its worker was killed")
-                self._try_again(job, error, timeout, now)
+            elif job is late and job.task.timeout is not None:
+                error = TaskTimeoutError(f"it took longer than its {job.task.timeout:g} s, and its worker was killed")
+                self._try_again(job, error, job.task.timeout, now)
+            elif late is not None:  # the late one ended just before, and this one died in its place
+                job.attempts -= 1
+                self._ready(job, now)
             else:
                 self._crashed(job, loss.reason, now)
         self._tell(now)

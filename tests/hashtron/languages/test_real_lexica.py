@@ -14,6 +14,7 @@ from tithe.hashtron.languages import (
     majority,
     parse,
     phoneme_error_rate,
+    spoken,
 )
 
 
@@ -48,10 +49,10 @@ def test_languages(code, share, most):
     assert len(part.words) == pytest.approx(len(words) / 5, rel=0.1)
     assert not {w.casefold() for w in part.words} & {w.casefold() for w in samples.train.words}
     guess = majority(samples.train, part.windows)
-    said = samples.spoken(guess, part.edges)
+    said = spoken(samples.chunks, guess, part.edges)
     rate = phoneme_error_rate(said, part.phonemes)
     assert rate < most
-    constant = samples.spoken(np.zeros_like(guess), part.edges)
+    constant = spoken(samples.chunks, np.zeros_like(guess), part.edges)
     assert rate < phoneme_error_rate(constant, part.phonemes)
     assert letter_accuracy(part, guess) > letter_accuracy(part, np.zeros_like(guess))
     right = sum(one == two for one, two in zip(said, part.phonemes, strict=True))
@@ -89,5 +90,5 @@ def test_every_lexicon():
             assert chunks is None or [sound for chunk in chunks for sound in chunk] == list(sounds)
         samples = letter_samples(words, seed=0)
         guess = majority(samples.train, samples.held_out.windows)
-        said = samples.spoken(guess, samples.held_out.edges)
+        said = spoken(samples.chunks, guess, samples.held_out.edges)
         assert phoneme_error_rate(said, samples.held_out.phonemes) < 0.75, code

@@ -15,6 +15,7 @@ from tithe.hashtron.languages import (
     parse,
     phoneme_error_rate,
     split_words,
+    spoken,
 )
 
 
@@ -77,14 +78,14 @@ def test_regular_spelling_is_all_majority(lexicon):
     part = samples.held_out
     guess = majority(samples.train, part.windows)
     assert letter_accuracy(part, guess) == 1
-    assert phoneme_error_rate(samples.spoken(guess, part.edges), part.phonemes) == 0
+    assert phoneme_error_rate(spoken(samples.chunks, guess, part.edges), part.phonemes) == 0
     assert samples.alphabet.characters(part.windows)[:, 3].tolist() == list("".join(part.words).lower())
 
 
 def test_labels_spell_the_phonemes(lexicon):
     samples = letter_samples(lexicon, seed=0)
     for part in (samples.train, samples.held_out):
-        assert samples.spoken(part.labels, part.edges) == part.phonemes
+        assert spoken(samples.chunks, part.labels, part.edges) == part.phonemes
     assert sorted(samples.train.words + samples.held_out.words) == sorted(lexicon.words)
     counts = np.bincount(samples.train.labels)
     assert (np.diff(counts) <= 0).all()
@@ -113,7 +114,7 @@ def test_what_is_not_seen_and_what_is_not_aligned():
     guess = majority(samples.train, part.windows)
     known = len(guess) - 1
     assert letter_accuracy(part, guess) == (known - 1) / known
-    assert phoneme_error_rate(samples.spoken(guess, part.edges), part.phonemes) > 0
+    assert phoneme_error_rate(spoken(samples.chunks, guess, part.edges), part.phonemes) > 0
 
 
 def test_majority_breaks_ties_to_the_more_frequent_label():
@@ -128,7 +129,7 @@ def test_refusals(lexicon):
             letter_samples(lexicon, seed=0, width=width)
     samples = letter_samples(lexicon, seed=0)
     with pytest.raises(InvalidValueError, match="those from 0 to 3 have phonemes"):
-        samples.spoken(np.array([UNSEEN]), np.array([0, 1]))
+        spoken(samples.chunks, np.array([UNSEEN]), np.array([0, 1]))
     with pytest.raises(InvalidValueError, match="give one a letter"):
         letter_accuracy(samples.held_out, np.zeros(1, np.int64))
     nothing = Part((), (), np.zeros((1, 1), np.uint32), np.zeros(1, np.int64), np.array([UNALIGNED]))

@@ -17,6 +17,7 @@ from tithe.hashtron.languages.samples import (
     Part,
     letter_samples,
     split_words,
+    spoken,
 )
 from tithe.hashtron.languages.spelling import letters
 
@@ -40,4 +41,5 @@ __all__ = [
     "phoneme_error_rate",
     "read",
     "split_words",
+    "spoken",
 ]

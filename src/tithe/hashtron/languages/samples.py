@@ -23,6 +23,7 @@ __all__ = [
     "Part",
     "letter_samples",
     "split_words",
+    "spoken",
 ]
 
 UNSEEN = -1
@@ -41,10 +42,18 @@ class Alphabet:
     Attributes:
         letters: in lower case; their codes count from 2. 0 is a place outside the word, 1 any other letter.
         width: letters that a row sees, an odd number; that in the middle is the one to pronounce.
+
+    Raises ``InvalidValueError`` for another width.
     """
 
     letters: tuple[str, ...]
     width: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.width % 2 == 0:
+            raise InvalidValueError(
+                f"width is {self.width}; use an odd number of letters, so that one is in the middle"
+            )
 
     def windows(self, words: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
         """A row for each letter of each word: the codes of the letters around it.
@@ -67,12 +76,12 @@ class Alphabet:
         return np.array(rows, np.uint32).reshape(-1, self.width), np.cumsum([0, *map(len, spelled)])
 
     def characters(self, windows: NDArray[np.uint32]) -> NDArray[np.str_]:
-        """The same rows as texts, for encoders of categories: "" outside the word, "?" for another letter. O(rows).
+        """The same rows as texts, for encoders of categories: "" outside the word, U+FFFD for another letter. O(rows).
 
         >>> Alphabet(("a", "b"), 3).characters(np.array([[0, 2, 1]], np.uint32)).tolist()
-        [['', 'a', '?']]
+        [['', 'a', '�']]
         """
-        return np.array(["", "?", *self.letters])[windows]
+        return np.array(["", "\ufffd", *self.letters])[windows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,29 +132,6 @@ class LetterSamples:
         """How much of all words could be aligned, 0 to 1."""
         words = len(self.train.words) + len(self.held_out.words)
         return (self.train.aligned + self.held_out.aligned) / words
-
-    def spoken(self, labels: NDArray[np.int64], edges: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
-        r"""The pronunciations of words whose letters have these labels.
-
-        Args:
-            labels: of all their letters, int64 (rows,), at least 0.
-            edges: where the letters of each word begin and the last ones end, int64 (words + 1,).
-
-        Returns:
-            The phonemes of each word. Raises ``InvalidValueError`` for a label that has no phonemes. O(rows).
-
-        >>> from tithe.hashtron.languages.lexicon import parse
-        >>> samples = letter_samples(parse(b"ab\tA B\nba\tB A\naa\tA A\n"), seed=0)
-        >>> samples.spoken(np.array([0, 0, 0]), np.array([0, 1, 3]))
-        (('A',), ('A', 'A'))
-        """
-        if len(labels) and not 0 <= labels.min() <= labels.max() < len(self.chunks):
-            raise InvalidValueError(
-                f"labels from {labels.min()} to {labels.max()} were given; those from 0 to {len(self.chunks) - 1} "
-                "have phonemes"
-            )
-        said = [self.chunks[label] for label in labels.tolist()]
-        return tuple(tuple(chain.from_iterable(said[first:last])) for first, last in pairwise(edges.tolist()))
 
 
 def split_words(words: Sequence[str], fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -198,8 +184,6 @@ def letter_samples(
     >>> samples.chunks, samples.held_out.labels.tolist(), samples.share
     ((('A',), ('B',)), [0, 1, 1, 0], 1.0)
     """
-    if width < 1 or width % 2 == 0:
-        raise InvalidValueError(f"width is {width}; use an odd number of letters, so that one is in the middle")
     out = split_words(lexicon.words, held_out, np.random.default_rng(seed))
     parts = [(tuple(compress(lexicon.words, m)), tuple(compress(lexicon.phonemes, m))) for m in (~out, out)]
     aligner = fit_aligner(*parts[0])
@@ -218,3 +202,25 @@ def letter_samples(
         made.append(Part(*part, windows, edges, labels))
     train, other = made
     return LetterSamples(alphabet, chunks, train, other, aligner)
+
+
+def spoken(chunks: Sequence[Chunk], labels: NDArray[np.int64], edges: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
+    """The pronunciations of words whose letters have these labels.
+
+    Args:
+        chunks: what labels stand for.
+        labels: of all letters, int64 (rows,), at least 0.
+        edges: where the letters of each word begin and the last ones end, int64 (words + 1,).
+
+    Returns:
+        The phonemes of each word. Raises ``InvalidValueError`` for a label that has no phonemes. O(rows).
+
+    >>> spoken([("a",), (), ("k", "s")], np.array([0, 2, 1, 0]), np.array([0, 3, 4]))
+    (('a', 'k', 's'), ('a',))
+    """
+    if len(labels) and not 0 <= labels.min() <= labels.max() < len(chunks):
+        raise InvalidValueError(
+            f"labels from {labels.min()} to {labels.max()} were given; those from 0 to {len(chunks) - 1} have phonemes"
+        )
+    said = [chunks[label] for label in labels.tolist()]
+    return tuple(tuple(chain.from_iterable(said[first:last])) for first, last in pairwise(edges.tolist()))

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidStateError, InvalidValueError
+from tithe.hashtron.backward.cache_files import CacheFiles
 from tithe.hashtron.backward.frames import Head, pack_frame, pack_head
 from tithe.hashtron.backward.records import ROW, Record, as_records, as_rows
 from tithe.hashtron.backward.recovery import cache_files, read_folder
 from tithe.hashtron.backward.retention import Retention
-from tithe.hashtron.backward.staleness import fingerprint
+from tithe.hashtron.backward.staleness import StaleRule, fingerprint
 from tithe.hashtron.backward.sum_cache import SumCache
 
 SHARES = (0.0, 0.25, 0.75, 1.0)  # which float32 holds exactly
@@ -435,6 +436,18 @@ def test_a_full_disk_loses_nothing(folder, monkeypatch):
     cache.close()
     with SumCache(folder) as again:
         assert again.recovered == "" and again.records()["votes"].tolist() == [1, 2, 3, 4]
+
+
+def test_what_a_failed_write_left_is_gone_after_a_shorter_one(folder, monkeypatch):
+    files = CacheFiles(folder, 0.8)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="Input"):
+            files.write("rows", as_rows([record()] * 9).tobytes())
+    files.write("mark", StaleRule(data=1).pack())
+    files.close()
+    found = read_folder(folder, 0.8)
+    assert (found.batches, len(found.table), found.notes) == (1, 0, [])
 
 
 def test_a_snapshot_that_fails_loses_nothing(folder, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from math import nan
 from typing import Any
 
@@ -75,7 +75,12 @@ class Record:
     stale: bool = False
 
 
-_WHOLE = [name for name in ROW.names or () if ROW[name].kind in "iu"]
+_FIELDS = operator.attrgetter(*(ROW.names or ()))
+_LIMITS = [
+    (name, int(np.iinfo(ROW[name]).min), int(np.iinfo(ROW[name]).max))
+    for name in ROW.names or ()
+    if ROW[name].kind in "iu"
+]
 
 
 def as_rows(records: Rows | Sequence[Record]) -> Rows:
@@ -118,16 +123,15 @@ def _values(record: Record) -> tuple[Any, ...]:
     """A record as a tuple that NumPy neither rounds nor wraps around."""
     if not isinstance(record, Record):
         raise InvalidDTypeError(f"a {type(record).__name__} is no Record")
-    for name in _WHOLE:
-        value = getattr(record, name)
+    for name, least, most in _LIMITS:
         try:
-            whole = operator.index(value)
+            whole = operator.index(getattr(record, name))
         except TypeError:
             raise InvalidDTypeError(f"{name} of {record} is no integer") from None
-        limits = np.iinfo(ROW[name])
-        if not limits.min <= whole <= limits.max:
-            raise InvalidValueError(f"{name} of {record} must be from {limits.min} to {limits.max}")
-    return astuple(record)
+        if not least <= whole <= most:
+            raise InvalidValueError(f"{name} of {record} must be from {least} to {most}")
+    values: tuple[Any, ...] = _FIELDS(record)
+    return values
 
 
 def _faults(rows: Rows) -> dict[str, NDArray[np.bool_]]:

@@ -346,6 +346,17 @@ class TestOrder:
                 assert epoch.receipt.scoring < 0.1
         assert max(asked.values()) <= 2
 
+    def test_scores_found_while_tasks_wait_for_others_count(self):
+        begun = []
+        score = {"low": 0.1, "high": 0.9}
+        gate = Task(time.sleep, 0.01, key="gate")
+        names = ["low", "high", "low", "high", "low", "high"]
+        tasks = [gate, *(Task(begun.append, name, data=name, needs="gate") for name in names)]
+        with Lattice(1, "inline", score=score.__getitem__, chunk=1) as lattice:
+            lattice.run_epoch(tasks)
+            lattice.run_epoch([Task(begun.append, name, data=name) for name in names])
+        assert begun == (["high"] * 3 + ["low"] * 3) * 2
+
     def test_sub_tasks_are_pruned_by_the_policy_that_was_given(self):
         seen = []
 

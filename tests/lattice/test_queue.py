@@ -59,6 +59,11 @@ def test_tasks_that_share_data_leave_together():
     assert len(queue) == 6
 
 
+def test_urgency_counts_among_tasks_that_share_data():
+    queue = filled(ReadyQueue(), [job(i, data="x", urgency=float(i)) for i in range(6)])
+    assert [j.number for j in queue.take(9.0, lambda _: 1.0)] == [5, 4, 3, 2, 1, 0]
+
+
 def test_a_worker_goes_on_with_the_data_that_it_had():
     queue = filled(ReadyQueue(), [job(0, data="a"), job(1, data="b"), job(2, data="b")])
     assert [j.number for j in queue.take(0.0, lambda _: 1.0, last="b")] == [1]

@@ -32,9 +32,12 @@ def test_data_is_scored_once_however_many_tasks_use_it():
     score, seen = counting(0.5)
     scores, block = Scores(score), np.ones(10)
     jobs = [job(block) for _ in range(5)]
-    assert [scores.join(one) for one in jobs] == [None] * 5 and len(scores) == 1
-    assert scores.advance(1e9) == [(jobs[0].group, 0.5)] and len(seen) == 1
-    assert scores.join(job(block)) == 0.5 and scores.advance(1e9) == []
+    for one in jobs:
+        scores.join(one)
+    assert len(scores) == 1 and scores.known(jobs[0]) is None
+    assert scores.advance() == [(jobs[0].group, 0.5)] and len(seen) == 1
+    scores.join(job(block))
+    assert scores.known(job(block)) == 0.5 and scores.advance() == []
 
 
 def test_scoring_waits_until_work_pays_for_it():
@@ -44,8 +47,10 @@ def test_scoring_waits_until_work_pays_for_it():
     for block in blocks:
         scores.join(job(block))
     scores.seconds, scores.count = 1.0, 1  # as if the first one had taken a second
-    assert scores.advance(90.0) == [] and seen == []
-    assert len(scores.advance(110.0)) > 0
+    scores.worked = 90.0
+    assert scores.advance() == [] and seen == []
+    scores.worked = 110.0
+    assert len(scores.advance()) > 0
 
 
 def test_scores_of_arrays_outlive_their_tasks_and_not_the_arrays():
@@ -53,10 +58,11 @@ def test_scores_of_arrays_outlive_their_tasks_and_not_the_arrays():
     scores, block = Scores(score), np.ones(10)
     one = job(block)
     scores.join(one)
-    scores.advance(1e9)
+    scores.advance()
     scores.leave(one)
     again = job(block)
-    assert scores.join(again) == 0.5 and len(seen) == 1
+    scores.join(again)
+    assert scores.known(again) == 0.5 and len(seen) == 1
     scores.leave(again)
     group = one.group
     seen.clear()
@@ -71,7 +77,7 @@ def test_scores_of_what_cannot_be_watched_end_with_the_last_task():
     one, two = job(block), job(block)
     for each in (one, two):
         scores.join(each)
-    scores.advance(1e9)
+    scores.advance()
     scores.leave(one)
     assert scores.now(two) == 0.5 and len(seen) == 1
     scores.leave(two)
@@ -99,3 +105,15 @@ def test_samples_are_small_views_of_neighbours(shape, most):
 def test_tensors_are_sampled_too_and_other_data_is_not():
     assert sample(torch.zeros(4000, 28, 28)).numel() <= 2 << 16
     assert sample("x" * 99) == "x" * 99
+
+
+def test_scores_of_names_are_kept_for_later_and_not_without_end():
+    score, seen = counting(0.5)
+    scores = Scores(score)
+    for number in range(5000):
+        one = job(f"block {number}")
+        scores.join(one)
+        scores.now(one)
+        scores.leave(one)
+    assert scores.known(job("block 4999")) == 0.5 and scores.known(job("block 0")) is None
+    assert len(scores._known) <= 4096 and len(seen) == 5000

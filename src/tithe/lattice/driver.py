@@ -60,7 +60,8 @@ class Driver:
         scheduler, receipt = self._scheduler, self._receipt
         self._take_in(cancelled)
         self._hand_out()
-        receipt.scoring += scheduler.advance_scores()
+        scheduler.advance_scores()
+        receipt.scoring = scheduler.scoring
         receipt.worked, receipt.retried = scheduler.worked, scheduler.retries.count
         if self._intake.ended and scheduler.stuck():
             scheduler.refuse()

@@ -117,7 +117,10 @@ class Lattice:
 
     @property
     def overtaking(self) -> int:
-        """How many tasks that come after a task may begin before it, at most, however coherent they are."""
+        """How many tasks that come after a task may be handed out before it, at most, however coherent they are.
+
+        It then begins when its worker has done what it got before: about 50 ms of work, or the call that it is at.
+        """
         return self._overtaking
 
     def __enter__(self) -> Lattice:

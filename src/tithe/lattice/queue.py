@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Callable, Hashable
 
 from tithe.errors import InvalidValueError
@@ -11,13 +10,15 @@ from tithe.lattice.jobs import Job
 
 __all__ = ["ReadyQueue"]
 
+_Entry = tuple[int, float, float, int, int, Job]  # age, less urgency, deadline, number; turn, job
+
 
 class ReadyQueue:
     """A queue in which coherence moves a task forward by at most ``patience`` places, and like tasks leave together.
 
     Scores fall into ``levels``; below ``threshold`` all are the lowest. Within a level, and within about
     ``patience / levels`` admissions, urgency decides, then the deadline, then who came first. A task that has waited
-    long is overtaken no more: at most ``overtaking`` tasks that came after it begin before it, whatever comes.
+    long is overtaken no more: at most ``overtaking`` tasks that came after it leave before it, whatever comes.
 
     Args:
         patience: by how many admissions a fully coherent task moves forward; 0 is first come, first served.
@@ -34,8 +35,8 @@ class ReadyQueue:
             )
         self.patience, self.threshold, self.levels = patience, threshold, levels
         self._span = max(1, -(-patience // levels))
-        self._heap: list[tuple[int, float, float, int, int, Job]] = []
-        self._groups: dict[Hashable, deque[Job]] = {}
+        self._heap: list[_Entry] = []
+        self._groups: dict[Hashable, list[_Entry]] = {}  # heaps, too
         self._size, self._turns = 0, 0
 
     def __len__(self) -> int:
@@ -43,7 +44,7 @@ class ReadyQueue:
 
     @property
     def overtaking(self) -> int:
-        """How many tasks that were admitted after a task may begin before it, at most."""
+        """How many tasks that were admitted after a task may leave before it, at most."""
         return (self.levels + 1) * self._span + self.patience if self.patience else 0
 
     def level(self, score: float) -> int:
@@ -53,17 +54,18 @@ class ReadyQueue:
     def put(self, job: Job) -> None:
         """Add a job, or give one that is there another place, since its level has changed."""
         self._size += job.turn == 0
-        if job.group is not None and job.turn == 0:
-            self._groups.setdefault(job.group, deque()).append(job)
         self._turns += 1
         job.turn = self._turns
         task, age = job.task, job.number // self._span - job.level
         order = (age, -task.urgency, task.deadline, job.number) if self.patience else (job.number, 0.0, 0.0, 0)
-        heapq.heappush(self._heap, (*order, job.turn, job))
+        entry = (*order, job.turn, job)
+        heapq.heappush(self._heap, entry)
+        if job.group is not None and self.patience:
+            heapq.heappush(self._groups.setdefault(job.group, []), entry)
 
     def raise_level(self, group: Hashable, level: int) -> None:
         """All ready jobs of a group get a level. O(jobs of the group · log n)."""
-        for job in [job for job in self._groups.get(group, ()) if job.turn]:
+        for job in [entry[5] for entry in self._groups.get(group, ()) if entry[4] == entry[5].turn]:
             if job.level != level:
                 job.level = level
                 self.put(job)
@@ -113,14 +115,12 @@ class ReadyQueue:
         return None
 
     def _of_group(self, group: Hashable, latest: int) -> Job | None:
-        jobs = self._groups.get(group)
-        while jobs:
-            if not jobs[0].turn:
-                jobs.popleft()
-            elif jobs[0].number <= latest:
-                return jobs[0]
+        entries = self._groups.get(group)
+        while entries:
+            if entries[0][4] != entries[0][5].turn:
+                heapq.heappop(entries)
             else:
-                return None
+                return entries[0][5] if entries[0][5].number <= latest else None
         self._groups.pop(group, None)
         return None
 

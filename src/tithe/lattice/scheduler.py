@@ -71,6 +71,7 @@ class Scheduler:
         self.settled: list[tuple[int, Outcome]] = []  # places and outcomes that nobody has taken yet
         self.timed = False  # whether some task has a timeout
         self.worked = 0.0  # seconds that calls took
+        self._scored_before = 0.0 if scores is None else scores.seconds
 
     def admit(self, task: Task, place: int, parent: Task | None, now: float, known: tuple[Any] | None = None) -> None:
         """Take a task on.
@@ -89,7 +90,8 @@ class Scheduler:
         job = Job(task, next(self._numbers), place, parent, now)
         self._roster.enter(job)
         self.timed = self.timed or task.timeout is not None
-        self._place(job)
+        if self._scores is not None and job.group is not None:
+            self._scores.join(job)
         if known is not None:
             self._end(job, "done", value=known[0], resumed=True)
         elif parent is not None and self._prune is not None and self._prune(task, self._score(job)):
@@ -187,14 +189,15 @@ class Scheduler:
         for job in self.retries.due(now):
             self._ready(job, now)
 
-    def advance_scores(self) -> float:
-        """Score some data, as long as that costs little; the seconds it took."""
-        if self._scores is None:
-            return 0.0
-        before = self._scores.seconds
-        for group, score in self._scores.advance(self.worked):
+    def advance_scores(self) -> None:
+        """Score some data, as long as that costs little."""
+        for group, score in self._scores.advance() if self._scores is not None else ():
             self.queue.raise_level(group, self.queue.level(score))
-        return self._scores.seconds - before
+
+    @property
+    def scoring(self) -> float:
+        """Seconds that scores of this epoch took."""
+        return 0.0 if self._scores is None else self._scores.seconds - self._scored_before
 
     def cancel(self, why: str, now: float) -> None:
         """Settle all that no worker has as cancelled."""
@@ -205,12 +208,6 @@ class Scheduler:
             if id(job) not in out and self._roster.here(job):
                 self._end(job, "cancelled", error=TaskCancelledError(why))
                 self._tell(now)
-
-    def _place(self, job: Job) -> None:
-        if self._scores is None:
-            return
-        score = _NEUTRAL if job.group is None else self._scores.join(job)
-        job.level = self.queue.level(score or 0.0)
 
     def _score(self, job: Job) -> float | None:
         return None if self._scores is None or job.group is None else self._scores.now(job)
@@ -225,11 +222,16 @@ class Scheduler:
 
     def _ready(self, job: Job, now: float) -> None:
         job.ready = now
+        if self._scores is not None:
+            score = _NEUTRAL if job.group is None else self._scores.known(job)
+            job.level = self.queue.level(score or 0.0)
         self.queue.put(job)
 
     def _result(self, job: Job, result: Result, now: float) -> None:
         job.attempts += 1
         self.worked += result.seconds
+        if self._scores is not None:
+            self._scores.worked += result.seconds
         if not result.ok:
             self._try_again(job, result.value, result.seconds, now)
             return

@@ -16,6 +16,7 @@ __all__ = ["Scores", "sample"]
 
 _MOST = 1 << 16  # entries of an array that are looked at
 _ALLOWANCE = 0.002  # seconds, before any work is done
+_MOST_KNOWN = 4096
 
 
 class Scores:
@@ -24,6 +25,11 @@ class Scores:
     Args:
         score: of data, or of a sample of an array; 0 to 1.
         share: of the seconds that tasks have taken, which scoring may take.
+
+    Attributes:
+        worked: seconds that tasks have taken, to be added to.
+        seconds: that scoring took, of which the first score is always allowed.
+        count: of scores.
 
     Source: MISSION L1.
     """
@@ -34,26 +40,29 @@ class Scores:
         self._alive: dict[Hashable, weakref.ref[Any]] = {}
         self._users: dict[Hashable, int] = {}
         self._due: deque[tuple[Hashable, Job]] = deque()
-        self.seconds, self.count = 0.0, 0
+        self.seconds, self.count, self.worked = 0.0, 0, 0.0
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def join(self, job: Job) -> float | None:
-        """A job of this group has come; its score, if it is known."""
+    def known(self, job: Job) -> float | None:
+        """The score of a job's data, if it was asked for."""
+        return self._known.get(job.group)
+
+    def join(self, job: Job) -> None:
+        """A job has come; its data will be scored."""
         group = job.group
         self._users[group] = self._users.get(group, 0) + 1
         if group not in self._known and self._users[group] == 1:
             self._due.append((group, job))
-        return self._known.get(group)
 
     def leave(self, job: Job) -> None:
-        """A job is settled; the score of data that nobody uses is forgotten, unless its end will be noticed."""
+        """A job is settled; the score of data that nobody uses is forgotten, if it cannot be told from other data."""
         group = job.group
         self._users[group] -= 1
         if not self._users[group]:
             del self._users[group]
-            if group not in self._alive:
+            if _by_identity(group) and group not in self._alive:
                 self._known.pop(group, None)
 
     def now(self, job: Job) -> float:
@@ -68,14 +77,15 @@ class Scores:
             raise InvalidValueError(f"the score of the data of {job.task} is {found}; a score is from 0 to 1")
         self._known[job.group] = found
         self._watch(job)
+        self._forget_oldest()
         return found
 
-    def advance(self, worked: float) -> list[tuple[Hashable, float]]:
-        """Score what is due, as long as that stays below the share of the seconds worked; groups and their scores."""
+    def advance(self) -> list[tuple[Hashable, float]]:
+        """Score what is due, as long as that stays below the share of ``worked``; groups and their scores."""
         found = []
         while self._due:
             mean = self.seconds / self.count if self.count else 0.0
-            if self.seconds + mean > self._share * worked + (_ALLOWANCE if self.count else math.inf):
+            if self.seconds + mean > self._share * self.worked + (_ALLOWANCE if self.count else math.inf):
                 break
             group, job = self._due.popleft()
             if group in self._users and group not in self._known:
@@ -84,15 +94,25 @@ class Scores:
 
     def _watch(self, job: Job) -> None:
         group = job.group
-        if isinstance(group, tuple) and group[:1] == ("id",):
+        if _by_identity(group):
             try:
                 self._alive[group] = weakref.ref(job.task.data, lambda _: self._gone(group))
             except TypeError:  # a list, say: it is forgotten with the last task that uses it
                 return
 
+    def _forget_oldest(self) -> None:
+        if len(self._known) > _MOST_KNOWN:
+            unused = next((group for group in self._known if group not in self._users), None)
+            if unused is not None:
+                self._gone(unused)
+
     def _gone(self, group: Hashable) -> None:
         self._alive.pop(group, None)
         self._known.pop(group, None)
+
+
+def _by_identity(group: Hashable) -> bool:
+    return isinstance(group, tuple) and group[:1] == ("id",)
 
 
 def sample(data: Any, most: int = _MOST) -> Any:

@@ -35,6 +35,9 @@ bench: $(VENV)/.ready-dev ## side-by-side measurements against peers; hours: eac
 	$(BIN)/python -m benchmarks.golden_layout
 	$(BIN)/python -m benchmarks.monitor
 	$(BIN)/python -m benchmarks.gradient_filter
+	$(BIN)/python -m benchmarks.populations
+	$(BIN)/python -m benchmarks.renormalizing
+	$(BIN)/python -m benchmarks.lattice
 
 bars: $(VENV)/.ready-dev ## every bar: command, figure, target, machine, date
 	$(BIN)/python -m benchmarks.bars

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from tithe.errors import InvalidValueError
 from tithe.files import write_atomically
@@ -14,6 +15,16 @@ from tithe.hashtron.backward.recovery import Recovered, cache_files, file_name, 
 from tithe.hashtron.backward.sum_table import SumTable
 
 __all__ = ["CacheFiles"]
+
+
+class _Place(NamedTuple):
+    """Where writing has come to; replaced as one, so that no interruption leaves a part of it behind."""
+
+    generation: int
+    journal: int  # file descriptor; −1 for none
+    whole: int  # bytes of the journal
+    batches: int  # since the first generation
+    rows: int  # that were read or written
 
 
 class CacheFiles:
@@ -48,8 +59,7 @@ class CacheFiles:
             opened.enter_context(contextlib.closing(lock(folder)))
             found = read_folder(folder, tau)
             self.table, self.recovered = found.table, "; ".join(found.notes)
-            self._batches, self._generation = found.batches, found.generation
-            self._journal = -1  # file descriptor
+            self._at = _Place(found.generation, -1, 0, found.batches, len(found.table))
             opened.callback(self._close_journal)
             self._take_over(found)
             self._opened = opened.pop_all()
@@ -58,20 +68,25 @@ class CacheFiles:
         """Close the files and let others write. Closing twice does nothing."""
         self._opened.close()
 
-    def write(self, content: Content, payload: bytes) -> None:
-        """Add a batch to the journal and wait for the disk.
+    @property
+    def rows(self) -> int:
+        """How many records were read and written since the files were opened."""
+        return self._at.rows
 
-        Where this fails, the journal is as it was. Raises ``OSError``. O(size).
+    def write(self, content: Content, payload: bytes, rows: int = 0) -> None:
+        """Add a batch to the journal, of so many records, and wait for the disk.
+
+        Where this fails or is interrupted, the next attempt replaces what it left. Raises ``OSError``. O(size).
         """
-        frame = pack_frame(content, self._batches, payload)
-        os.ftruncate(self._journal, self._whole)  # what an earlier attempt may have left
-        os.lseek(self._journal, self._whole, os.SEEK_SET)
+        generation, journal, whole, batches, written = self._at
+        frame = pack_frame(content, batches, payload)
+        os.ftruncate(journal, whole)  # what an earlier attempt may have left
+        os.lseek(journal, whole, os.SEEK_SET)
         rest = memoryview(frame)
         while rest:
-            rest = rest[os.write(self._journal, rest) :]
-        os.fsync(self._journal)
-        self._whole += len(frame)
-        self._batches += 1
+            rest = rest[os.write(journal, rest) :]
+        os.fsync(journal)
+        self._at = _Place(generation, journal, whole + len(frame), batches + 1, written + rows)
 
     def snapshot(self, table: SumTable) -> None:
         """Begin a generation with all records of a table; the one before stays as the backup, older ones go.
@@ -79,10 +94,10 @@ class CacheFiles:
         A crash at any moment leaves the state before or after; the batches are the same. Raises ``OSError``, and goes
         on with the old snapshot then. O(bytes).
         """
-        self._begin(self._generation + 1)  # first: from now on nothing may go where a snapshot would hide it
+        self._begin(self._at.generation + 1)  # first: from now on nothing may go where a snapshot would hide it
         self._write_snapshot(table)
-        files = cache_files(self._folder)
-        backup = max((number for kind, number in files if kind == "snapshot" and number < self._generation), default=0)
+        files, newest = cache_files(self._folder), self._at.generation
+        backup = max((number for kind, number in files if kind == "snapshot" and number < newest), default=0)
         for (_, generation), path in files.items():
             if generation < backup:
                 path.unlink(missing_ok=True)
@@ -93,7 +108,7 @@ class CacheFiles:
         if found.generation < 0:
             self._begin(0)
         elif found.whole is not None and not found.damaged:
-            self._open_journal(found.whole)
+            self._open_journal(found.generation, found.whole)
         else:
             self._begin(found.generation + 1)
             self._write_snapshot(found.table)
@@ -102,31 +117,36 @@ class CacheFiles:
             self.snapshot(found.table)  # so that the one just written is a backup, as there is one always
 
     def _begin(self, generation: int) -> None:
-        head = pack_head(Head("journal", generation, self._batches))
-        write_atomically(self._folder / file_name("journal", generation), head)
-        _settle(self._folder)
-        self._generation = generation
-        self._open_journal(HEAD_BYTES)
+        path = self._folder / file_name("journal", generation)
+        try:
+            write_atomically(path, pack_head(Head("journal", generation, self._at.batches)))
+            _settle(self._folder)
+            self._open_journal(generation, HEAD_BYTES)
+        except BaseException:
+            if self._at.generation != generation:  # batches go on to the old one, which this one does not follow
+                path.unlink(missing_ok=True)
+            raise
 
-    def _open_journal(self, whole: int) -> None:
-        path = self._folder / file_name("journal", self._generation)
-        journal = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-        self._close_journal()
-        self._journal, self._whole = journal, whole
+    def _open_journal(self, generation: int, whole: int) -> None:
+        path = self._folder / file_name("journal", generation)
+        journal, old = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0)), self._at.journal
+        self._at = self._at._replace(generation=generation, journal=journal, whole=whole)
+        if old >= 0:
+            os.close(old)
         os.ftruncate(journal, whole)
 
     def _close_journal(self) -> None:
-        journal, self._journal = self._journal, -1
+        journal, self._at = self._at.journal, self._at._replace(journal=-1)
         if journal >= 0:
             os.close(journal)
 
     def _write_snapshot(self, table: SumTable) -> None:
         """Written part by part: all records as one string of bytes would take their memory again."""
-        path = self._folder / file_name("snapshot", self._generation)
+        path = self._folder / file_name("snapshot", self._at.generation)
         part = path.with_name(f".{path.name}.part")
         try:
             with part.open("wb") as file:
-                file.write(pack_head(Head("snapshot", self._generation, self._batches)))
+                file.write(pack_head(Head("snapshot", self._at.generation, self._at.batches)))
                 number = 0
                 for rows in table.chunks():
                     file.write(pack_frame("rows", number, rows.tobytes()))

@@ -22,7 +22,7 @@ class Column:
         dtype: of its elements.
 
     >>> column = Column(np.int32)
-    >>> column.extend(np.arange(3))
+    >>> column.put(0, np.arange(3))
     >>> column.values.tolist(), column.item(1)
     ([0, 1, 2], 1)
     """
@@ -36,7 +36,7 @@ class Column:
 
     @property
     def values(self) -> NDArray[Any]:
-        """A view of all elements; of no use after the next ``extend``. O(1)."""
+        """A view of all elements; of no use after the next ``put``. O(1)."""
         return self._buffer[: self._length]
 
     @property
@@ -48,20 +48,15 @@ class Column:
         """One element as a Python number; ``row`` is not checked against the length. O(1)."""
         return self._buffer.item(row)
 
-    def extend(self, values: NDArray[Any]) -> None:
-        """Add elements at the end. O(number of them), amortised."""
-        length = self._length + len(values)
+    def put(self, start: int, values: NDArray[Any]) -> None:
+        """Set what comes after the first ``start`` elements. O(number of values), amortised."""
+        length = start + len(values)
         if length > len(self._buffer):
             larger = np.empty(max(_LEAST, length + length // _SLACK), self._buffer.dtype)
-            larger[: self._length] = self.values
+            larger[:start] = self._buffer[:start]
             self._buffer = larger
-        self._buffer[self._length : length] = values
+        self._buffer[start:length] = values
         self._length = length
-
-    def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Drop the elements where the mask, (n,), is false. O(n)."""
-        self._buffer = self.values[mask]
-        self._length = len(self._buffer)
 
 
 class Columns:
@@ -75,9 +70,10 @@ class Columns:
 
     def __init__(self) -> None:
         self._columns = {name: Column(ROW[name]) for name in ROW.names or ()}
+        self._length = 0
 
     def __len__(self) -> int:
-        return len(self._columns["layer"])
+        return self._length
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
@@ -90,7 +86,8 @@ class Columns:
     def extend(self, rows: Rows) -> None:
         """Add records at the end. O(number of them), amortised."""
         for name, column in self._columns.items():
-            column.extend(rows[name])
+            column.put(self._length, rows[name])
+        self._length += len(rows)  # last: whoever is interrupted has added none
 
     def rows(self, which: slice | NDArray[Any]) -> Rows:
         """A copy of some records, of dtype ``ROW``. O(number of them)."""
@@ -100,7 +97,7 @@ class Columns:
             rows[name] = column.values[which]
         return rows
 
-    def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Drop the records where the mask, (n,), is false. O(n)."""
+    def mend(self) -> None:
+        """Take away what an interrupted ``extend`` has left. O(1)."""
         for column in self._columns.values():
-            column.keep(mask)
+            column.put(self._length, column.values[:0])

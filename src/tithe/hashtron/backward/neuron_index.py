@@ -37,7 +37,7 @@ class NeuronIndex:
 
     >>> from tithe.hashtron.backward.records import Record, as_rows
     >>> index = NeuronIndex()
-    >>> index.extend(as_rows([Record(0, 7, 1, 0.0, votes=30, outputs=0, samples=99, pivotal=60)]))
+    >>> index.extend(0, as_rows([Record(0, 7, 1, 0.0, votes=30, outputs=0, samples=99, pivotal=60)]))
     >>> index.latest(0, 7), index.latest(0, 8), index.gold().tolist()
     (0, -1, [[0, 7]])
     """
@@ -77,11 +77,11 @@ class NeuronIndex:
             found.append(pairs)
         return found[0] if len(found) == 1 else np.concatenate([np.empty((0, 2), np.int64), *found])
 
-    def extend(self, rows: Rows) -> None:
-        """Take in the records that come next in the table. O(n log n) for n of them."""
+    def extend(self, first: int, rows: Rows) -> None:
+        """Take in the records of a table from row ``first`` on, where the index ends. O(n log n) for n of them."""
         if not len(rows):
             return
-        first, layers, positions = len(self._previous), rows["layer"], rows["position"]
+        layers, positions = rows["layer"], rows["position"]
         keys = layers.astype(np.int64) << 32 | positions
         order = np.argsort(keys, kind="stable")
         starts = np.concatenate([[True], keys[order[1:]] != keys[order[:-1]]])
@@ -97,7 +97,7 @@ class NeuronIndex:
             previous[heads[here]] = part.latest[where]
             part.latest[where] = first + tails[here]
             part.gold[where] = gold[tails[here]]
-        self._previous.extend(previous)
+        self._previous.put(first, previous)
 
     def refresh(self, rows: Rows) -> None:
         """Note which of the neurons' latest records, given as ``latest_rows`` orders them, are in the gold zone."""

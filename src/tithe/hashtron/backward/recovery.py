@@ -1,7 +1,7 @@
 """Reading a sum cache's folder: the newest state that is whole, and what is wrong with the rest.
 
 Generation g is ``snapshot-g``, all records of one moment, and ``journal-g``, the batches that came after it. Where
-``snapshot-g`` is damaged, the snapshot before it and the journals of both give the same state.
+``snapshot-g`` is damaged, the snapshot before it and the journals of both give the same state, with what was pruned.
 """
 
 from __future__ import annotations

@@ -37,7 +37,8 @@ class SumCache:
     of power, of the rest at most one batch is lost. ``snapshot`` writes all records to a file and begins a new
     journal; the snapshot before stays as a backup with its journal, so that a damaged one loses nothing. A file that
     is damaged is never believed: opening goes back to the last state that is whole, says so by a ``RuntimeWarning``
-    and ``recovered``, and keeps the file under the name ``….damaged``. Not for use by several threads at once.
+    and ``recovered``, and keeps the file under the name ``….damaged``. An interruption at any moment (Ctrl-C) leaves
+    records whole and answers right. Not for use by several threads at once.
 
     Args:
         path: a folder, made where there is none; ``None`` for a cache in memory only.
@@ -68,9 +69,9 @@ class SumCache:
         self.path = None if path is None else Path(path).absolute()
         self._batch, self._tau, self._closed = batch, tau, False
         self._files = None if self.path is None else CacheFiles(self.path, tau)
-        self._table = SumTable(tau) if self._files is None else self._files.table
+        # The records, and how many were dropped: replaced as one, so that no interruption parts them.
+        self._kept = (SumTable(tau) if self._files is None else self._files.table, 0)
         self.recovered = "" if self._files is None else self._files.recovered
-        self._synced = len(self._table)
         if self.recovered:
             warnings.warn(f"the sum cache in {self.path} was recovered: {self.recovered}", RuntimeWarning, stacklevel=2)
 
@@ -104,16 +105,15 @@ class SumCache:
         """Add many records, in order; an array of dtype ``ROW`` is quickest. Raises as ``append`` does. O(k log k)."""
         self._check_open()
         self._table.extend(as_rows(records))
-        if len(self) - self._synced >= self._batch:
+        if self._files is not None and len(self) - self._synced() >= self._batch:
             self.sync()
 
     def sync(self) -> None:
         """Write what has not been written yet to the journal and wait for the disk. Raises ``OSError``. O(it)."""
         self._check_open()
         if self._files is not None:
-            for rows in self._table.chunks(self._synced):
-                self._files.write("rows", rows.tobytes())
-                self._synced += len(rows)
+            for rows in self._table.chunks(self._synced()):
+                self._files.write("rows", rows.tobytes(), len(rows))
 
     def snapshot(self) -> None:
         """Write all records to a new snapshot, so that opening need not replay the journal.
@@ -252,11 +252,18 @@ class SumCache:
         dropped = len(kept) - int(kept.sum())
         if dropped:
             self.sync()
-            self._table.keep(kept)
-            self._synced = len(self)
+            self._kept = (self._table.kept(kept), self._kept[1] + dropped)
             if self._files is not None:
                 self.snapshot()
         return dropped
+
+    @property
+    def _table(self) -> SumTable:
+        return self._kept[0]
+
+    def _synced(self) -> int:
+        """How many of the records are in the files."""
+        return len(self) if self._files is None else self._files.rows - self._kept[1]
 
     def _sums(self, of: Sum) -> Column:
         if of not in _SUMS:

@@ -33,10 +33,25 @@ class SumTable:
 
     def __init__(self, tau: float = TAU) -> None:
         self.tau = tau
-        self.columns, self.index = Columns(), NeuronIndex(tau)
+        self._columns, self._index = Columns(), NeuronIndex(tau)
+        self._changing = False
 
     def __len__(self) -> int:
-        return len(self.columns)
+        return len(self._columns)
+
+    @property
+    def columns(self) -> Columns:
+        """The records. O(1), as everything here, but O(n log n) after a change that was interrupted."""
+        if self._changing:
+            self._mend()
+        return self._columns
+
+    @property
+    def index(self) -> NeuronIndex:
+        """Where they are."""
+        if self._changing:
+            self._mend()
+        return self._index
 
     @property
     def nbytes(self) -> int:
@@ -50,24 +65,32 @@ class SumTable:
 
     def extend(self, rows: Rows) -> None:
         """Add records that have been checked. O(n log n) for n of them."""
+        columns, index = self.columns, self.index
+        self._changing = True
         for start in range(0, len(rows), CHUNK):
-            self.columns.extend(rows[start : start + CHUNK])
-            self.index.extend(rows[start : start + CHUNK])
+            part = rows[start : start + CHUNK]
+            columns.extend(part)
+            index.extend(len(columns) - len(part), part)
+        self._changing = False
 
     def mark(self, rule: StaleRule) -> int:
         """Mark records as stale. Returns how many were not before. O(n)."""
-        stale = self.columns["stale"].values
-        marked = rule.holds(self.columns) & ~stale
+        columns, index = self.columns, self.index
+        stale = columns["stale"].values
+        marked = rule.holds(columns) & ~stale
+        self._changing = True
         stale |= marked
-        self.index.refresh(self.columns.rows(self.index.latest_rows()))
+        index.refresh(columns.rows(index.latest_rows()))
+        self._changing = False
         return int(marked.sum())
 
-    def keep(self, mask: NDArray[np.bool_]) -> None:
-        """Drop the records where the mask, (n,), is false. O(n log n)."""
-        self.columns.keep(mask)
-        self.index = NeuronIndex(self.tau)
-        for rows in self.chunks():
-            self.index.extend(rows)
+    def kept(self, mask: NDArray[np.bool_]) -> SumTable:
+        """A table of the records where the mask, (n,), is true. O(n log n)."""
+        table = SumTable(self.tau)
+        for start in range(0, len(self), CHUNK):
+            part = slice(start, start + CHUNK)
+            table.extend(self.columns.rows(part)[mask[part]])
+        return table
 
     def history(self, layer: int, position: int) -> Iterator[int]:
         """The rows of a neuron's records, the latest first. O(1) each."""
@@ -75,3 +98,11 @@ class SumTable:
         while row >= 0:
             yield row
             row = self.index.previous(row)
+
+    def _mend(self) -> None:
+        """A change was interrupted (Ctrl-C, say): the records that are whole stay, and the index is made anew."""
+        self._columns.mend()
+        index = NeuronIndex(self.tau)
+        for start in range(0, len(self), CHUNK):
+            index.extend(start, self._columns.rows(slice(start, start + CHUNK)))
+        self._index, self._changing = index, False

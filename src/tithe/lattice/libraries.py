@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from threadpoolctl import threadpool_limits
 
-__all__ = ["limit_libraries", "limit_torch", "limit_variables"]
+__all__ = ["limit_libraries", "limit_torch", "limit_variables", "torch_alone"]
 
 _VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -35,6 +36,21 @@ def limit_torch(threads: int) -> None:
     """Let torch use so many threads inside of this one: each thread has a setting of its own."""
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def torch_alone() -> Iterator[None]:
+    """Let torch use this thread only: others of its own would spin for a while and take cores from the workers."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def limit_variables(threads: int) -> None:

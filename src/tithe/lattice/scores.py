@@ -11,6 +11,7 @@ from typing import Any
 
 from tithe.errors import InvalidValueError
 from tithe.lattice.jobs import Job
+from tithe.lattice.libraries import torch_alone
 
 __all__ = ["Scores", "sample"]
 
@@ -70,7 +71,8 @@ class Scores:
         if job.group in self._known:
             return self._known[job.group]
         start = time.perf_counter()
-        found = float(self._score(sample(job.task.data)))
+        with torch_alone():
+            found = float(self._score(sample(job.task.data)))
         self.seconds += time.perf_counter() - start
         self.count += 1
         if not 0 <= found <= 1:

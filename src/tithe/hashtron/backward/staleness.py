@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.errors import CorruptFileError, InvalidDTypeError
+from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
 from tithe.hashtron.backward.columns import Columns
 
 __all__ = ["StaleRule", "fingerprint"]
@@ -32,6 +32,17 @@ class StaleRule:
 
     data: int | None = None
     before: int | None = None
+
+    @staticmethod
+    def of(columns: Columns, data: int | None, runs: int | None) -> StaleRule:
+        """The rule that marks records of other data, and those of all but the latest so many numbers of runs.
+
+        Raises ``InvalidValueError`` for what is no fingerprint, and fewer than one run. O(n).
+        """
+        if (data is not None and not 0 <= data < 1 << 64) or (runs is not None and runs < 1):
+            raise InvalidValueError(f"data is {data} and runs {runs}; a fingerprint, and at least 1, are expected")
+        newest = int(columns["run"].values.max(initial=0))
+        return StaleRule(data, None if runs is None else max(0, newest + 1 - runs))
 
     def holds(self, columns: Columns) -> NDArray[np.bool_]:
         """Which records of a table it marks, (n,). O(n)."""

@@ -8,26 +8,21 @@ import warnings
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.hashtron.backward.cache_files import CacheFiles
-from tithe.hashtron.backward.columns import Column
 from tithe.hashtron.backward.distribution import LayerMargins, layer_margins, row_margins
 from tithe.hashtron.backward.margin import TAU, gold_zone
 from tithe.hashtron.backward.records import Record, Rows, as_rows
 from tithe.hashtron.backward.retention import Retention
 from tithe.hashtron.backward.staleness import StaleRule
-from tithe.hashtron.backward.sum_table import SumTable
-from tithe.hashtron.backward.trend import WEIGHTS, Trend, trend, weighted_average
+from tithe.hashtron.backward.sum_table import Sum, SumTable
+from tithe.hashtron.backward.trend import WEIGHTS, Trend, of_last_runs, trend, weighted_average
 
-__all__ = ["Sum", "SumCache"]
-
-Sum = Literal["votes", "outputs"]
-_SUMS = get_args(Sum)
+__all__ = ["SumCache"]
 
 
 class SumCache:
@@ -90,14 +85,10 @@ class SumCache:
         return self._table.nbytes
 
     def append(self, record: Record) -> None:
-        """Add one record.
-
-        Args:
-            record: the latest of its neuron from now on.
+        """Add one record, the latest of its neuron from now on.
 
         Raises ``InvalidValueError`` or ``InvalidDTypeError`` for what cannot be, ``InvalidStateError`` when closed,
-        and ``OSError`` if a batch cannot be written: it stays in memory, and is tried again with the next one.
-        Amortised O(1).
+        ``OSError`` if a batch cannot be written: it stays, and is tried again with the next one. Amortised O(1).
         """
         self.extend([record])
 
@@ -118,8 +109,7 @@ class SumCache:
     def snapshot(self) -> None:
         """Write all records to a new snapshot, so that opening need not replay the journal.
 
-        Raises ``InvalidStateError`` in memory only or when closed, ``OSError`` as the file system does; nothing is
-        lost then. O(n).
+        Raises ``InvalidStateError`` in memory only or when closed, ``OSError``; nothing is lost then. O(n).
         """
         self.sync()
         if self._files is None:
@@ -152,8 +142,7 @@ class SumCache:
         Returns:
             S, or ``None`` where the neuron has no record. O(1).
         """
-        row = self._table.index.latest(layer, position)
-        sums = self._sums(of)
+        row, sums = self._table.index.latest(layer, position), self._table.sums(of)
         return sums.item(row) if row >= 0 else None
 
     def latest(self, layer: int | None = None) -> Rows:
@@ -163,11 +152,8 @@ class SumCache:
     def gold_zone(self, layer: int | None = None) -> NDArray[np.int64]:
         """The neurons whose latest record is in the gold zone and not stale.
 
-        Args:
-            layer: only of this one.
-
         Returns:
-            Layer and position, (k, 2), in order. O(neurons), at a byte each. Source: MISSION H4.
+            Layer and position, (k, 2), in order, of one layer or all. O(neurons), at a byte each. Source: MISSION H4.
         """
         return self._table.index.gold(layer)
 
@@ -186,13 +172,9 @@ class SumCache:
         Returns:
             Records of dtype ``ROW``; none where there are none. O(records of the neuron).
         """
-        rows = np.array(list(self._table.history(layer, position))[::-1], np.int64)
+        rows = np.fromiter(self._table.history(layer, position), np.int64)[::-1]
         found = self._table.columns.rows(rows)
-        if runs is not None and len(found):
-            if runs < 1:
-                raise InvalidValueError(f"runs is {runs}; at least 1 is expected")
-            found = found[found["run"] >= np.unique(found["run"])[-runs:][0]]
-        return found
+        return found[of_last_runs(found["run"], runs)]
 
     def trend(self, layer: int, position: int, runs: int | None = None) -> Trend:
         """The slope of a neuron's margin per run, with its standard error; arguments as of ``history``. O(it)."""
@@ -213,7 +195,7 @@ class SumCache:
         Returns:
             The average, ``None`` where the neuron has no record that is not stale. O(records of the neuron).
         """
-        sums, stale = self._sums(of), self._table.columns["stale"]
+        sums, stale = self._table.sums(of), self._table.columns["stale"]
         fresh = (row for row in self._table.history(layer, position) if not stale.item(row))
         return weighted_average([sums.item(row) for row in islice(fresh, len(weights))], weights)
 
@@ -228,10 +210,7 @@ class SumCache:
             How many were not marked before. Raises as ``append`` does. O(n).
         """
         self._check_open()
-        if (data is not None and not 0 <= data < 1 << 64) or (runs is not None and runs < 1):
-            raise InvalidValueError(f"data is {data} and runs {runs}; a fingerprint, and at least 1, are expected")
-        newest = int(self._table.columns["run"].values.max(initial=0))
-        rule = StaleRule(data, None if runs is None else max(0, newest + 1 - runs))
+        rule = StaleRule.of(self._table.columns, data, runs)
         if self._files is not None:
             self.sync()
             self._files.write("mark", rule.pack())
@@ -264,11 +243,6 @@ class SumCache:
     def _synced(self) -> int:
         """How many of the records are in the files."""
         return len(self) if self._files is None else self._files.rows - self._kept[1]
-
-    def _sums(self, of: Sum) -> Column:
-        if of not in _SUMS:
-            raise InvalidValueError(f"of is {of!r}; {' or '.join(_SUMS)} is expected")
-        return self._table.columns[of]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.hashtron.backward.columns import Columns
+from tithe.errors import InvalidValueError
+from tithe.hashtron.backward.columns import Column, Columns
 from tithe.hashtron.backward.margin import TAU
 from tithe.hashtron.backward.neuron_index import NeuronIndex
 from tithe.hashtron.backward.records import Rows
 from tithe.hashtron.backward.staleness import StaleRule
 
-__all__ = ["CHUNK", "SumTable"]
+__all__ = ["CHUNK", "Sum", "SumTable"]
+
+Sum = Literal["votes", "outputs"]
+_SUMS = get_args(Sum)
 
 CHUNK = 1 << 14  # records that are handled at once, so that memory is taken for these twice and not for all
 
@@ -57,6 +62,12 @@ class SumTable:
     def nbytes(self) -> int:
         """Bytes of memory. O(layers)."""
         return self.columns.nbytes + self.index.nbytes
+
+    def sums(self, of: Sum) -> Column:
+        """The column of either sum. Raises ``InvalidValueError`` for another. O(1)."""
+        if of not in _SUMS:
+            raise InvalidValueError(f"of is {of!r}; {' or '.join(_SUMS)} is expected")
+        return self.columns[of]
 
     def chunks(self, first: int = 0) -> Iterator[Rows]:
         """Copies of all records from a row on, some at a time. O(number of them)."""

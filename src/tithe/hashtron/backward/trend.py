@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tithe.errors import InvalidValueError
 
-__all__ = ["WEIGHTS", "Trend", "trend", "weighted_average"]
+__all__ = ["WEIGHTS", "Trend", "of_last_runs", "trend", "weighted_average"]
 
 WEIGHTS = (3.0, 2.0, 1.0)  # of the last three, the latest first
 
@@ -54,6 +54,24 @@ def trend(runs: NDArray[Any], values: NDArray[Any]) -> Trend:
     rest = y - slope * x
     error = np.sqrt(rest @ rest / (n - 2) / (x @ x)) if n > 2 else nan
     return Trend(float(slope), float(error), n, distinct)
+
+
+def of_last_runs(runs: NDArray[Any], last: int | None) -> NDArray[np.bool_]:
+    """Which records are of the last so many different runs among them.
+
+    Args:
+        runs: (n,), numbers of runs.
+        last: how many; ``None`` for all.
+
+    Returns:
+        (n,). Raises ``InvalidValueError`` unless ``last`` is at least 1. O(n log n).
+
+    >>> of_last_runs(np.array([1, 7, 7, 9]), 2).tolist()
+    [False, True, True, True]
+    """
+    if last is not None and last < 1:
+        raise InvalidValueError(f"runs is {last}; at least 1 is expected")
+    return np.isin(runs, np.unique(runs)[-last if last else None :])
 
 
 def weighted_average(latest_first: Sequence[float], weights: Sequence[float] = WEIGHTS) -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 # Public name -> where it lives; nothing is imported before it is used, so numba loads only with what needs it.
 _EXPORTS = {
+    "CapacityLaw": "backward.law",
     "Filter": "filters",
     "Hashtron": "neuron",
     "HashtronClassifier": "classifier",
@@ -19,6 +20,7 @@ _EXPORTS = {
     "Layer": "topology",
     "LayerVotes": "layer_votes",
     "Network": "network",
+    "SumCache": "backward.sum_cache",
     "Topology": "topology",
     "Votes": "votes",
     "byte_features": "hashing",
@@ -26,12 +28,14 @@ _EXPORTS = {
     "hash32": "hashing",
     "load": "model_files",
     "save": "model_files",
+    "select": "backward.selection",
     "string_hash": "hashing",
     "tally": "votes",
     "tally_layer": "layer_votes",
 }
 
 __all__ = [
+    "CapacityLaw",
     "Filter",
     "Hashtron",
     "HashtronClassifier",
@@ -39,6 +43,7 @@ __all__ = [
     "Layer",
     "LayerVotes",
     "Network",
+    "SumCache",
     "Topology",
     "Votes",
     "byte_features",
@@ -46,6 +51,7 @@ __all__ = [
     "hash32",
     "load",
     "save",
+    "select",
     "string_hash",
     "tally",
     "tally_layer",
@@ -67,6 +73,9 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from tithe.hashtron.backward.law import CapacityLaw
+    from tithe.hashtron.backward.selection import select
+    from tithe.hashtron.backward.sum_cache import SumCache
     from tithe.hashtron.classifier import HashtronClassifier
     from tithe.hashtron.filters import Filter
     from tithe.hashtron.fitting import fit_network

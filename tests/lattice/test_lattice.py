@@ -277,9 +277,10 @@ class TestNothingLost:
 
     def test_ctrl_c_ends_the_epoch_and_the_workers(self, tmp_path):
         script = textwrap.dedent("""
-            import time
+            import signal, time
             from tithe.lattice import Lattice, Task
             if __name__ == "__main__":
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell takes from what it puts behind
                 with Lattice(2, "processes") as lattice:
                     lattice.run_epoch([Task(print, "begun", kwargs={"flush": True})])
                     lattice.run_epoch([Task(time.sleep, 60) for _ in range(9)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from tithe.errors import InvalidValueError
 from tithe.lattice.estimates import Estimates
+from tithe.lattice.jobs import kind_of
 from tithe.lattice.outcome import Outcome
 from tithe.lattice.task import Task
 
@@ -44,10 +45,10 @@ class Batches:
 
     def learn(self, outcome: Outcome) -> None:
         """Note how long the calls of a task took."""
-        self._estimates.learn(self._fn, outcome.seconds / len(outcome.task.args[1]))
+        self._estimates.learn(kind_of(self._fn), outcome.seconds / len(outcome.task.args[1]))
 
     def _suitable(self) -> int:
-        mean = self._estimates.mean(self._fn)
+        mean = self._estimates.mean(kind_of(self._fn))
         return max(1, min(_MOST, int(self._budget / max(mean, 1e-9))))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable
 from typing import Any
 
 from tithe.lattice.task import Task
 
-__all__ = ["Job", "group_of"]
+__all__ = ["Job", "group_of", "kind_of"]
 
 
 class Job:
@@ -19,6 +20,7 @@ class Job:
         place: in the order given; −1 for a sub-task.
         parent: the task that spawned it.
         group: what its data is, for those that share it; ``None`` for a task without data.
+        kind: of its function, for estimates of how long it takes.
         level: 0 to ``levels``, by the coherence of its data.
         ready: when it could have begun, by the monotonic clock.
         attempts: how often it was begun.
@@ -29,12 +31,14 @@ class Job:
     """
 
     __slots__ = (
-        "alone", "attempts", "crashes", "group", "late", "level", "number", "parent", "place", "ready", "task", "turn",
+        "alone", "attempts", "crashes", "group", "kind", "late", "level", "number", "parent", "place", "ready", "task",
+        "turn",
     )  # fmt: skip
 
     def __init__(self, task: Task, number: int, place: int, parent: Task | None, ready: float) -> None:
         self.task, self.number, self.place, self.parent = task, number, place, parent
         self.group = None if task.data is None else group_of(task.data)
+        self.kind = kind_of(task.fn)
         self.level, self.ready, self.attempts, self.crashes, self.turn = 0, ready, 0, 0, 0
         self.alone, self.late = False, False
 
@@ -51,3 +55,18 @@ def group_of(data: Any) -> Hashable:
     if isinstance(data, tuple):
         return tuple(group_of(part) for part in data)
     return ("id", id(data))  # whoever holds the job holds the data, so no other object gets this id
+
+
+def kind_of(fn: Any) -> Hashable:
+    """What calls of a function are counted under: its code, so that lambdas made in a loop are one, or its name.
+
+    >>> kind_of(lambda: 1) == kind_of(lambda: 1), kind_of(functools.partial(abs, 1)) == kind_of(abs)
+    (False, True)
+    """
+    code: Hashable = getattr(fn, "__code__", None)
+    if code is not None:
+        return code
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    code = getattr(fn, "__code__", None) or getattr(getattr(fn, "__func__", None), "__code__", None)
+    return code or getattr(fn, "__qualname__", type(fn).__qualname__)

@@ -72,6 +72,10 @@ class Roster:
                 for who in self._needs.met(name) if ok else self._needs.failed(name):
                     yield self._here[who], None if ok else job.task
 
+    def forget_news(self) -> None:
+        """Nobody waits for what has left."""
+        self._ended.clear()
+
     def waiting(self) -> int:
         """How many wait for others."""
         return len(self._needs)

@@ -214,6 +214,9 @@ class Scheduler:
 
     def _wait(self, job: Job, now: float) -> None:
         """Ready at once, when others are done, or never."""
+        if not job.task.waits_for:
+            self._ready(job, now)
+            return
         lost = self._roster.lost_need(job.task)
         if lost is not None:
             self._end(job, "cancelled", error=_without(lost))
@@ -235,7 +238,7 @@ class Scheduler:
         if not result.ok:
             self._try_again(job, result.value, result.seconds, now)
             return
-        self._estimates.learn(job.task.fn, result.seconds)
+        self._estimates.learn(job.kind, result.seconds)
         value = result.value
         spawned: tuple[Task, ...] = ()
         if isinstance(value, Spawn):
@@ -296,6 +299,9 @@ class Scheduler:
 
     def _tell(self, now: float) -> None:
         """Tell those who wait what has ended: they are ready, or end, too."""
+        if not self._roster.waiting():
+            self._roster.forget_news()
+            return
         for job, lost in self._roster.news():
             if lost is None:
                 self._ready(job, now)

@@ -35,7 +35,7 @@ class ThreadExecutor:
         self._inboxes: list[queue.SimpleQueue[Chunk | None]] = []
         self._outbox: queue.SimpleQueue[Report | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
-        self._running: list[Running | None] = [None] * workers
+        self._running: list[tuple[int, int, float] | None] = [None] * workers
         self._limits: Callable[[], None] = lambda: None
 
     def start(self) -> None:
@@ -75,7 +75,8 @@ class ThreadExecutor:
 
     def running(self, worker: int) -> Running | None:
         """As the thread has noted."""
-        return self._running[worker]
+        noted = self._running[worker]
+        return None if noted is None else Running(*noted)
 
     def kill(self, worker: int) -> None:
         """Not possible: a thread ends when its function does."""
@@ -111,8 +112,8 @@ def _reporter(worker: int, chunk: int, put: Callable[[Report], None]) -> Callabl
     return report
 
 
-def _noter(worker: int, chunk: int, running: list[Running | None]) -> Callable[[int, float], None]:
+def _noter(worker: int, chunk: int, running: list[tuple[int, int, float] | None]) -> Callable[[int, float], None]:
     def note(index: int, now: float) -> None:
-        running[worker] = Running(chunk, index, now)
+        running[worker] = chunk, index, now  # at every call: no more work than this
 
     return note

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrizations
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.tether.members import Separate, Stacked, tensors_of
 from tithe.tether.parametrization import attach, detach
+from tithe.tether.stacked_losses import at_once
 
 KINDS = [Separate, Stacked]
 COUNT = 3
@@ -493,3 +494,34 @@ def test_models_of_one_kind_can(make):
     models = built(make)
     models[0](inputs(models[0], 3, None))
     assert Stacked.unfit(models) == ""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_cross_entropy_of_a_stack_is_that_of_each(ignored):
+    generator = torch.Generator().manual_seed(0)
+    outputs = torch.randn(3, 6, 4, generator=generator, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(4, (3, 6), generator=generator)
+    if ignored:
+        targets[0, :2] = targets[2, 5] = -100
+    for loss in (nn.functional.cross_entropy, nn.CrossEntropyLoss()):
+        found = at_once(loss)(outputs, targets)
+        each = torch.stack([loss(o, t) for o, t in zip(outputs, targets, strict=True)])
+        torch.testing.assert_close(found, each)
+        torch.testing.assert_close(*(torch.autograd.grad(x.sum(), outputs)[0] for x in (found, each)))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        nn.functional.mse_loss, nn.CrossEntropyLoss(label_smoothing=0.1), nn.CrossEntropyLoss(ignore_index=0),
+        nn.CrossEntropyLoss(reduction="sum"), nn.CrossEntropyLoss(torch.ones(4)),
+    ],
+)  # fmt: skip
+def test_other_losses_are_not_taken_for_cross_entropy(loss):
+    assert at_once(loss) is None
+
+
+def test_other_forms_are_left_to_vmap():
+    found = at_once(nn.functional.cross_entropy)
+    assert found(torch.zeros(2, 3, 4), torch.zeros(2, 3, 4)) is None  # probabilities
+    assert found(torch.zeros(2, 3, 4, 5), torch.zeros(2, 3, 5, dtype=torch.int64)) is None

@@ -13,6 +13,7 @@ from torch.optim import LBFGS, Optimizer
 
 from tithe.errors import InvalidValueError
 from tithe.tether.optimizer_states import named_state, native_state
+from tithe.tether.stacked_losses import at_once
 from tithe.tether.stacked_optimizer import StackedOptimizer
 from tithe.tether.stacks import Stacks, why_not
 
@@ -136,7 +137,7 @@ class Stacked:
     def __init__(self, models: Sequence[nn.Module], loss: Loss, optimizer: MakeOptimizer) -> None:
         if why := self.unfit(models):
             raise InvalidValueError(f"these models cannot be stacked: {why}; use vectorised=False")
-        self.models, self._loss = list(models), loss
+        self.models, self._loss, self._at_once = list(models), loss, at_once(loss)
         made = optimizer(list(models[0].parameters()))
         if why := StackedOptimizer.unfit(made, models[0]):
             raise InvalidValueError(f"{why}; use vectorised=False")
@@ -187,7 +188,7 @@ class Stacked:
             whole = len(members) == len(self.models) and self.vectorised is True
             try:
                 with self._stacks.rows(members, whole=whole) as (parameters, buffers):
-                    found: Tensor = vmap(self._one, randomness="different")(parameters, buffers, xs, ys)
+                    found = self._together(parameters, buffers, xs, ys)
             except (RuntimeError, ValueError) as error:
                 if self.vectorised:
                     raise
@@ -202,8 +203,19 @@ class Stacked:
             warnings.warn(f"members run one by one, for vmap fails: {failed}", RuntimeWarning, stacklevel=4)
         return torch.stack(each)
 
+    def _together(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], xs: Tensor, ys: Tensor) -> Tensor:
+        if self._at_once is None:
+            found: Tensor = vmap(self._one, randomness="different")(parameters, buffers, xs, ys)
+            return found
+        outputs = vmap(self._outputs, randomness="different")(parameters, buffers, xs)
+        losses = self._at_once(outputs, ys) if isinstance(outputs, Tensor) else None
+        return vmap(self._loss, randomness="different")(outputs, ys) if losses is None else losses
+
+    def _outputs(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Any) -> Any:
+        return functional_call(self._stacks.base, (parameters, buffers), (x,))
+
     def _one(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], x: Any, y: Any) -> Tensor:
-        return self._loss(functional_call(self._stacks.base, (parameters, buffers), (x,)), y)
+        return self._loss(self._outputs(parameters, buffers, x), y)
 
 
 def _present(batches: Sequence[Batch], count: int) -> list[int]:

@@ -1,8 +1,8 @@
 """What watching a training costs: ``python -m benchmarks.monitor [--device cuda]``.
 
-A small CNN on MNIST, batch 64, on a GPU a ResNet-18 on images of 32×32 pixels, batch 128 (``--network`` has the other
-one there), all layers watched, events written to a ledger: loops of 50 steps with a monitor of stride 50 against the
-same without, and with one of stride 1, whose share of a step over 50 is the surer figure.
+A small CNN on images of 28×28 pixels, batch 64; on a GPU a ResNet-18 on images of 32×32, batch 128 (``--network`` has
+the other one), all layers watched, events written to a ledger: loops of 50 steps with a monitor of stride 50 against
+the same without, and with one of stride 1, whose share of a step over 50 is the surer figure.
 Writes benchmarks/results/monitor.json; fails if the overhead is above 3 %. About a minute on one core.
 """
 

@@ -1,8 +1,6 @@
 """Epochs: every task has exactly one outcome, whatever happens, and the receipt says what did."""
 
-import asyncio
 import itertools
-import json
 import os
 import signal
 import subprocess
@@ -12,7 +10,6 @@ import threading
 import time
 import warnings
 from collections import Counter
-from concurrent.futures import CancelledError
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +26,6 @@ from tithe.errors import (
     WorkerLostError,
 )
 from tithe.lattice import Lattice, Spawn, Task
-from tithe.lattice.cache_misses import CacheMisses
-from tithe.lattice.usage import cores
-
-KINDS = ["inline", "threads", "processes"]
-
-
-@pytest.fixture(scope="module", params=KINDS)
-def lattice(request):
-    with Lattice(2, request.param, backoff=0.01) as made:
-        yield made
-
-
-@pytest.fixture
-def threads():
-    with Lattice(2, backoff=0.01) as made:
-        yield made
 
 
 def failing(message="no", kind=ValueError):
@@ -381,174 +362,7 @@ class TestOrder:
             assert lattice.run_epoch(tasks).receipt.missed_deadlines == 1
 
 
-class TestMap:
-    @pytest.mark.parametrize("chunk", [None, 1, 7])
-    def test_values_come_in_order(self, lattice, chunk):
-        assert list(lattice.map(pow, range(100), itertools.repeat(2), chunk=chunk)) == [n * n for n in range(100)]
-        assert list(lattice.map(abs, [])) == []
-
-    def test_the_first_exception_is_raised_when_it_is_its_turn(self, lattice):
-        seen = []
-        with pytest.raises(ZeroDivisionError) as caught:
-            for value in lattice.map(divmod, itertools.repeat(6), [3, 2, 0, 1, 0], chunk=2):
-                seen.append(value)
-        assert seen == [(2, 0), (3, 0)] and "in call 1 of 2 of its task" in caught.value.__notes__
-        assert list(lattice.map(abs, [-1])) == [1]
-
-    def test_endless_iterables_are_read_as_there_is_room(self, threads):
-        count = itertools.count()
-        squares = threads.map(pow, count, itertools.repeat(2), chunk=10)
-        assert [next(squares) for _ in range(500)] == [n * n for n in range(500)]
-        assert next(count) < 500 + 10 * 3 * 8
-        squares.close()
-        assert threads.run_epoch([Task(abs, -1)]).results == [1]
-
-    def test_hostile_chunks(self, threads):
-        with pytest.raises(InvalidValueError, match="chunk is 0"):
-            list(threads.map(abs, [1], chunk=0))
-
-
-class TestFuturesAndStreams:
-    def test_futures(self, threads):
-        futures = [threads.submit(Task(pow, 2, n)) for n in range(20)]
-        assert [future.result(10) for future in futures] == [2**n for n in range(20)]
-        with pytest.raises(ValueError, match="no"):
-            threads.submit(Task(failing)).result(10)
-        with pytest.raises(InvalidStateError):
-            threads.run_epoch([Task(int)])
-
-    def test_a_future_can_be_cancelled_until_a_worker_has_its_task(self):
-        with Lattice(1) as lattice:
-            gate = threading.Event()
-            running = lattice.submit(Task(gate.wait))
-            ran = []
-            waiting = [lattice.submit(Task(ran.append, n)) for n in range(5)]
-            assert waiting[3].cancel()
-            gate.set()
-            assert running.result(10) and [waiting[n].result(10) for n in (0, 1, 2, 4)] == [None] * 4
-            with pytest.raises(CancelledError):
-                waiting[3].result(10)
-        assert 3 not in ran and len(ran) == 4
-
-    def test_closing_waits_for_what_was_submitted(self):
-        with Lattice(2) as lattice:
-            futures = [lattice.submit(Task(time.sleep, 0.01)) for _ in range(20)]
-        assert all(future.done() for future in futures)
-        with pytest.raises(InvalidStateError):
-            lattice.submit(Task(int))
-
-    def test_an_async_stream(self, lattice):
-        async def collect():
-            ticks = 0
-
-            async def tick():
-                nonlocal ticks
-                while True:
-                    await asyncio.sleep(0.001)
-                    ticks += 1
-
-            ticking = asyncio.create_task(tick())
-            found = [outcome.value async for outcome in lattice.stream([Task(pow, 2, n) for n in range(50)])]
-            ticking.cancel()
-            return found
-
-        assert sorted(asyncio.run(collect())) == [2**n for n in range(50)]
-
-    def test_an_async_stream_may_be_left(self, threads):
-        async def some():
-            seen = 0
-            stream = threads.stream(Task(time.sleep, 0.001) for _ in range(10**9))
-            async for _ in stream:
-                seen += 1
-                if seen == 20:
-                    break
-            await stream.aclose()
-
-        asyncio.run(some())
-        assert threads.run_epoch([Task(abs, -1)]).results == [1]
-
-    def test_errors_of_a_stream_reach_its_reader(self, threads):
-        async def read():
-            return [outcome async for outcome in threads.stream([Task(int, needs="nobody")])]
-
-        with pytest.raises(InvalidValueError, match="not in this epoch"):
-            asyncio.run(read())
-
-
-class TestReceipt:
-    def test_what_it_says(self, threads):
-        epoch = threads.run_epoch([Task(time.sleep, 0.01) for _ in range(10)])
-        receipt = epoch.receipt
-        assert receipt.cost.seconds > 0.04 and receipt.worked >= 0.1 and receipt.cost.context_switches > 0
-        assert receipt.cost.context_switches == receipt.voluntary + receipt.involuntary
-        assert receipt.waits.count == 10 and receipt.receipt is None
-        assert json.loads(json.dumps(receipt.to_dict()))["tasks"] == {"done": 10}
-        assert "10 done" in str(receipt) and "context switches" in str(receipt)
-
-    def test_a_baseline_is_measured_on_a_part(self, threads):
-        epoch = threads.run_epoch([Task(time.sleep, 0.002) for _ in range(40)], baseline=10)
-        assert epoch.receipt.plain.estimated and epoch.receipt.receipt.ratio("seconds") > 0
-        assert "first come, first served" in str(epoch.receipt)
-        with pytest.raises(InvalidValueError, match="as a list"):
-            threads.run_epoch(iter([Task(int)]), baseline=1)
-
-    def test_a_progress_bar(self, capsys):
-        with Lattice(2, progress=True) as lattice:
-            lattice.run_epoch([Task(abs, -n) for n in range(5)], name="squares")
-        assert "squares" in capsys.readouterr().err
-
-    def test_torch_gets_its_threads_back(self):
-        torch = pytest.importorskip("torch")
-        before = torch.get_num_threads()
-        with Lattice(2) as lattice:
-            inside = lattice.run_epoch([Task(torch.get_num_threads) for _ in range(4)]).results
-        assert set(inside) == {max(1, lattice._cores // 2)} and torch.get_num_threads() == before
-
-
 def test_nothing_is_warned_of_without_reason(threads):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         threads.run_epoch([Task(abs, -1, timeout=30.0)])
-
-
-class TestCores:
-    @pytest.mark.parametrize(
-        ("files", "expected"),
-        [
-            ({"cpu.max": "max 100000"}, None), ({"cpu.max": "150000 100000"}, 2), ({"cpu.max": "50000 100000"}, 1),
-            ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
-            ({"cpu/cpu.cfs_quota_us": "100000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-            ({"cpu.max": "nonsense"}, None), ({}, None),
-        ],
-    )  # fmt: skip
-    def test_a_quota_of_the_control_group_counts(self, tmp_path, files, expected):
-        for name, text in files.items():
-            (tmp_path / name).parent.mkdir(exist_ok=True)
-            (tmp_path / name).write_text(text)
-        available = len(os.sched_getaffinity(0))
-        assert cores(tmp_path) == (available if expected is None else min(available, expected))
-
-    def test_affinity_counts(self, tmp_path):
-        before = os.sched_getaffinity(0)
-        try:
-            os.sched_setaffinity(0, {min(before)})
-            assert cores(tmp_path) == 1
-        finally:
-            os.sched_setaffinity(0, before)
-
-    def test_cache_misses_are_summed_over_threads(self, monkeypatch, tmp_path):
-        numbers = iter((5).to_bytes(8, "little") for _ in range(1000))
-
-        def opened(thread):
-            path = tmp_path / str(thread)
-            path.write_bytes(next(numbers))
-            return os.open(path, os.O_RDONLY)
-
-        monkeypatch.setattr("tithe.lattice.cache_misses._opened", opened)
-        with CacheMisses() as misses:
-            pass
-        assert misses.count >= 5 and misses.count % 5 == 0
-        monkeypatch.setattr("tithe.lattice.cache_misses._opened", lambda thread: None)
-        with CacheMisses() as misses:
-            pass
-        assert misses.count is None

@@ -37,7 +37,8 @@ def function(target: str) -> Callable[..., Any]:
         raise InvalidValueError(f"{target!r} cannot be had: {error}") from error
     if not callable(found):
         raise InvalidValueError(f"{target!r} is a {type(found).__name__}; name a function")
-    return found  # type: ignore[no-any-return]
+    fn: Callable[..., Any] = found
+    return fn
 
 
 def listed(target: str) -> Iterable[Task]:

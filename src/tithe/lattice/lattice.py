@@ -104,8 +104,8 @@ class Lattice:
             "seed": seed,
         }  # fmt: skip
         self._chunks = itertools.count(1)  # never the same twice: threads may report of an epoch that was broken off
-        self._cancelled = ""
-        self._running = self._closed = False
+        self._cancelled, self._closed = "", False
+        self._busy = threading.Lock()  # held while an epoch runs
         self.receipt = EpochReceipt(f"{self.workers} {executor}")
         self._inbox: Inbox | None = None
         self._server: threading.Thread | None = None
@@ -146,7 +146,7 @@ class Lattice:
 
         From any thread, or from within a task.
         """
-        if self._running:
+        if self._busy.locked():
             self._cancelled = why
             self._executor.wake()
 
@@ -230,18 +230,15 @@ class Lattice:
             not done: processes share copies that were made once.
         """
         if self._inbox is None:
-            if self._running or self._closed:
-                raise InvalidStateError("an epoch is running, or the Lattice is closed; submit before or in another")
+            self._claim()
             self._inbox = Inbox(self._executor.wake)
             self._server = threading.Thread(target=self._serve, args=(self._inbox,), name="lattice", daemon=True)
-            self._running = True
             self._server.start()
         return self._inbox.put(task)
 
     def _serve(self, inbox: Inbox) -> None:
-        self._running = False
         try:
-            for _, outcome in self._outcomes(inbox, "submitted"):
+            for _, outcome in self._driven(inbox, "submitted"):
                 inbox.deliver(outcome)
         except BaseException as error:
             inbox.fail(error)
@@ -249,24 +246,36 @@ class Lattice:
     def _baseline(self, tasks: Sequence[Task], count: int) -> Cost:
         """What all tasks would cost first come, first served, by some from the middle of the list."""
         free = [task for task in tasks if not task.waits_for]
+        if not free:
+            raise InvalidValueError("a baseline is measured on tasks that need no others; here all of them do")
         start = max(0, (len(free) - count) // 2)
         chosen = free[start : start + count]
         for _ in self._outcomes(IterableIntake(chosen), "baseline", plain=True):
             pass
-        factor = len(tasks) / max(1, len(chosen))
+        factor = len(tasks) / len(chosen)
         scaled = {
             unit: None if (value := getattr(self.receipt.cost, unit)) is None else value * factor
             for unit in ("seconds", "cpu_seconds", "context_switches")
         }
         return Cost(**scaled, estimated=tuple(unit for unit, value in scaled.items() if value is not None))
 
+    def _claim(self) -> None:
+        """Have the workers for one epoch."""
+        if self._closed or not self._busy.acquire(blocking=False):
+            raise InvalidStateError("an epoch is running, or the Lattice is closed; wait for it, or make another")
+        self._cancelled = ""
+
     def _outcomes(
         self, intake: Intake, name: str, *, plain: bool = False, limit: int | None = None
     ) -> Iterator[tuple[int, Outcome]]:
-        """Drive an epoch: outcomes as they come, with the places of their tasks; ``plain`` ones one by one."""
-        if self._running or self._closed:
-            raise InvalidStateError("an epoch is running, or the Lattice is closed; wait for it, or make another")
-        self._running, self._cancelled = True, ""
+        """Outcomes as they come, with the places of their tasks; ``plain`` ones one by one."""
+        self._claim()
+        yield from self._driven(intake, name, plain=plain, limit=limit)
+
+    def _driven(
+        self, intake: Intake, name: str, *, plain: bool = False, limit: int | None = None
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Drive an epoch that has been claimed, and let go of the workers at its end."""
         self.receipt = EpochReceipt(f"{self.workers} {self._kind}")
         settings = self._settings | {"chunk": 1} if plain else self._settings
         scheduler = Scheduler(
@@ -290,4 +299,4 @@ class Lattice:
         finally:
             if scheduler.unsettled:  # broken off: what the workers do now is of no use
                 self._executor.stop()
-            self._running = False
+            self._busy.release()

@@ -163,4 +163,5 @@ def _damper(given: Any) -> Damper | None:
 def _as_damper(given: Any) -> Damper | None:
     if given is not None and not all(hasattr(given, name) for name in ("reads", "weights", "limit")):
         raise InvalidValueError(f"damper is {given!r}; use a Damper, a name of {', '.join(DAMPERS)}, or None")
-    return given  # type: ignore[no-any-return]
+    damper: Damper | None = given
+    return damper

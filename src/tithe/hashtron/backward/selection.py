@@ -84,10 +84,14 @@ def select(
     sums = np.where(seen, sums, 0)
     low, high = gold_zone(votes, tau)
     far = np.abs(margin(sums, votes) - (low + high) / 2).round(12)  # so that what is as far in truth is as far here
-    for why, fits in (("gold", in_gold_zone(sums, votes, tau)), ("moderate", _moderate(sums, votes, tau))):
+    zones: dict[Literal["gold", "moderate"], NDArray[np.bool_]] = {
+        "gold": in_gold_zone(sums, votes, tau),
+        "moderate": _moderate(sums, votes, tau),
+    }
+    for why, fits in zones.items():
         rows = np.flatnonzero(fits & left)
         if len(rows):
-            return Choice((int(rows[far[rows].argmin()]),), why)  # type: ignore[arg-type]
+            return Choice((int(rows[far[rows].argmin()]),), why)
     rows = np.flatnonzero(left & ((votes > 0) | ~seen))
     rows = rows if len(rows) else np.flatnonzero(left)
     return Choice((int(random.choice(rows)),), "random")

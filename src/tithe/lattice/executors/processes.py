@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import multiprocessing
-import os
 import pickle
 import selectors
+import socket
 import time
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -76,8 +77,9 @@ class ProcessExecutor:
             return
         self._folder, self._selector = Folder(), selectors.DefaultSelector()
         self._shelf = Shelf(self._folder.put, lambda label: Path(label.path).unlink())
-        self._wake_read, self._wake_write = os.pipe()
-        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._workers = [self._hire(worker) for worker in range(self.workers)]
 
     def available(self, worker: int) -> bool:
@@ -108,7 +110,7 @@ class ProcessExecutor:
         """Take what the processes have sent, and replace those that died."""
         for key, _ in self._selector.select(0 if self._news else timeout):
             if key.data is None:
-                os.read(self._wake_read, 1 << 12)
+                self._woken.recv(1 << 12)
                 continue
             worker, what = key.data
             if what == "died":
@@ -119,9 +121,10 @@ class ProcessExecutor:
         return found
 
     def wake(self) -> None:
-        """Write to a pipe that ``poll`` reads."""
+        """Write to a socket that ``poll`` reads; another thread may be stopping the workers at this moment."""
         if self._workers:
-            os.write(self._wake_write, b"w")
+            with contextlib.suppress(OSError):  # it is closed, or full of what will wake
+                self._waker.send(b"w")
 
     def running(self, worker: int) -> Running | None:
         """As the process has noted in shared memory."""
@@ -161,8 +164,8 @@ class ProcessExecutor:
         if self._workers:
             self._workers, self._news = [], []
             self._selector.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
+            self._woken.close()
+            self._waker.close()
             self._folder.remove()
 
     def _hire(self, worker: int) -> _Worker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -88,8 +89,9 @@ class ThreadExecutor:
     def stop(self) -> None:
         """End the threads when they have made the call they are at; what is in their queues is not begun."""
         for inbox in self._inboxes:
-            while not inbox.empty():
-                inbox.get_nowait()
+            with contextlib.suppress(queue.Empty):  # its thread may be quicker
+                while True:
+                    inbox.get_nowait()
             inbox.put(None)
         for thread in self._threads:
             thread.join(timeout=5.0)

@@ -1,6 +1,6 @@
 """Lattice against pools of the same size: ``python -m benchmarks.lattice [--only shared ...] [--quick]``.
 
-shared       1,280 statistics of 0.1 to 0.3 ms on 80 shared blocks of images, in all ways of tithe.audit.lattice_arms
+shared       960 statistics of 0.1 to 0.9 ms on 40 shared blocks of images, in all ways of tithe.audit.lattice_arms
 independent  tasks of 5 ms and more that share nothing, against ``concurrent.futures``
 empty        tasks that do nothing, against ThreadPoolExecutor, ProcessPoolExecutor.map and plain Ray tasks
 endurance    200,000 tasks in processes, some of which fail, and 20 killed workers

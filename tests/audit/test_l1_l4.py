@@ -194,8 +194,8 @@ def test_every_arm_makes_all_calls_and_gives_their_values_in_order(small, make):
 
 
 def test_blocks_are_shared_only_where_they_should_be(small):
-    assert {len(block) * 8 * 8 * 4 for block in lattice_work.shared(3).blocks} == {768 * 1024}
-    for make, users in ((lattice_work.shared, 8), (lattice_work.training, 8), (lattice_work.independent, 1)):
+    assert {len(block) * 8 * 8 * 4 for block in lattice_work.shared(3).blocks} == {2 << 20}
+    for make, users in ((lattice_work.shared, 12), (lattice_work.training, 8), (lattice_work.independent, 1)):
         work = make(3)
         counts = [sum(task.data is block for task in work.tasks) for block in work.blocks]
         assert counts == [users] * 3

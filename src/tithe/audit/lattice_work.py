@@ -1,7 +1,8 @@
 """Tasks on real images for a scheduler, for claims L1 to L4 and for benchmarks/lattice.py.
 
 ``shared``: short statistics, many of which read the same block of images, as one writes them down: for each statistic,
-all blocks. ``training``: many small models, each of which learns from one of a few blocks. ``independent``: spectra of
+all blocks. Each passes over its block once and does little else: what can be saved is the way from memory, so that work
+which computes more for each byte saves less. ``training``: many small models, each of which learns from one of a few blocks. ``independent``: spectra of
 images that no other task reads, the negative control.
 """
 
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 SHARED, TRAINING, INDEPENDENT = "shared blocks", "small models", "independent"
-_BLOCK = 768 * 1024  # bytes: more than a core's own cache holds beside the rest
+_SHARED = 2 << 20  # bytes of a shared block: together they are more than a cache holds, one is not
+_BLOCK = 768 * 1024  # bytes that a small model learns from
 _STEPS = 10  # of descent for a small model
 _SPECTRUM = 3 << 20  # bytes of images of which an independent task takes the spectrum
 
@@ -89,11 +91,11 @@ def coherence_of(block: Any) -> float:
     return float(coherence(torch.as_tensor(block), (-2, -1)).mean())
 
 
-def shared(count: int = 80, rounds: int = 2) -> Work:
-    """Four statistics, ``rounds`` times each, of ``count`` blocks of 768 KiB that hold images of one class each."""
+def shared(count: int = 40, rounds: int = 2) -> Work:
+    """Six statistics, ``rounds`` times each, of ``count`` blocks of 2 MiB that hold images of one class each."""
     _, x, y = images()
-    held = _blocks(x, np.argsort(y, kind="stable"), count, _BLOCK)
-    statistics = (_spectrum_of_mean, _most_alike, _contrast, _rhythm)
+    held = _blocks(x, np.argsort(y, kind="stable"), count, _SHARED)
+    statistics = (_spectrum_of_mean, _brightest, _darkest, _energy, _profile, _rhythm)
     tasks = [Task(fn, block, number, data=block) for number in range(rounds) for fn in statistics for block in held]
     return Work(SHARED, tasks, held)
 
@@ -130,17 +132,25 @@ def _spectrum_of_mean(block: Array, number: int) -> Any:
     return np.abs(np.fft.rfft2(block[number:].mean(0))) ** 2
 
 
-def _most_alike(block: Array, number: int) -> Any:
-    """For four images, which of the others has the largest product with them."""
-    flat = block.reshape(len(block), -1)
-    products = flat @ flat[4 * number : 4 * number + 4].T
-    return np.argsort(products, axis=0)[-2]
+def _brightest(block: Array, number: int) -> Any:
+    """The largest value at each pixel."""
+    return block[number:].max(0)
 
 
-def _contrast(block: Array, number: int) -> Any:
-    """At each pixel, the range of its values."""
-    part = block[number:]
-    return part.max(0) - part.min(0)
+def _darkest(block: Array, number: int) -> Any:
+    """The smallest value at each pixel."""
+    return block[number:].min(0)
+
+
+def _energy(block: Array, number: int) -> Any:
+    """The sum of the squares."""
+    values = block[number:].ravel()
+    return np.dot(values, values)
+
+
+def _profile(block: Array, number: int) -> Any:
+    """The mean brightness of each row of the images."""
+    return block[number:].mean((0, 2))
 
 
 def _rhythm(block: Array, number: int) -> Any:

@@ -99,7 +99,7 @@ def test_refuses() -> None:
         fit_network(network, X, -X, seed=0)
     with pytest.raises(InvalidValueError, match="at least one"):
         fit_network(network, X[:0], X[:0], seed=0)
-    with pytest.raises(InvalidValueError, match="targets for the trace"):
+    with pytest.raises(InvalidValueError, match="targets for 9 samples"):
         fit_network(network, X, X[:4] % 2, seed=0)
     with pytest.raises(InvalidValueError, match="MajorityPool of one block"):
         fit_network(start(TOPOLOGIES["squareroot"]), X, X, seed=0, final="majority")

@@ -327,7 +327,7 @@ def test_a_closed_cache_answers_and_takes_nothing(folder):
 
 def test_one_writer_at_a_time(folder):
     with SumCache(folder):
-        with pytest.raises(InvalidStateError, match="open for writing elsewhere"):
+        with pytest.raises(InvalidStateError, match="somebody else is at work"):
             SumCache(folder)
         code = "import sys; from tithe.hashtron.backward.sum_cache import SumCache; SumCache(sys.argv[1])"
         other = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False)

@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from tithe.cli import main
+from tithe.folder_lock import locked
 from tithe.ledger import Ledger
 from tithe.ledger.payload import encode_payload
 from tithe.parallel import threads
 from tithe.tether import Generations, Population
 from tithe.tether.checkpoints import read_checkpoint, write_checkpoint
-from tithe.tether.folder_lock import locked
 
 FORKSERVER = multiprocessing.get_context("forkserver")  # imports torch once for all children
 FORKSERVER.set_forkserver_preload(["tithe.tether.runs", "torch._dynamo", "matplotlib.pyplot"])
@@ -304,7 +304,7 @@ def test_two_at_once_are_one_too_many(data, killed, tmp_path, capsys):
     with locked(out):
         assert train(data / "adam.toml", out) == 1
         assert train(data / "adam.toml", out, "--fresh") == 1
-    assert capsys.readouterr().err.count("another process is at work in") == 2
+    assert capsys.readouterr().err.count("somebody else is at work in") == 2
     assert left(out) == left(killed)
 
 

@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.hashtron.filters import Filter
+from tithe.errors import InvalidValueError
 from tithe.hashtron.network import Network
-from tithe.hashtron.neuron import Hashtron
-from tithe.hashtron.topology import Topology
-from tithe.hashtron.votes import Loss, Votes, answers_if, learn, losses, say, tally
+from tithe.hashtron.threshold import bits_counted, threshold
+from tithe.hashtron.trainee import Trainee
+from tithe.hashtron.votes import Loss, Votes, learn
 
 __all__ = ["UNCAPPED", "Fit", "Step", "fit_network"]
 
 UNCAPPED = (1 << 32) - 1
-_MAJORITY_BITS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,37 +107,25 @@ def fit_network(
         raise InvalidValueError(f"rounds is {rounds!r}; use a whole number from 1 on")
     fixed = None if callable(premodulo) else _modulo(premodulo)
     if final == "majority":
-        network = _with_majority(network)
-    most = _answers(network.topology) if loss is None or network.topology.layers[-1].combiner is None else None
-    targets = _targets(y, most)
-    trace, measure = network.trace(X), loss or losses(network.topology)
-    held, held_targets = (
-        (None, targets) if validation is None else (network.trace(validation[0]), _targets(validation[1], most))
-    )
+        bits = bits_counted(network.topology)
+        network = network.replace(network.topology.neurons - 1, threshold(bits, bits // 2 + 1))
+    trainee = Trainee(network, X, y, loss=loss, held_out=validation)
     trained = network.topology.neurons - (final == "majority")
     steps = []
     for number in range(rounds):
         for index in generator.permutation(trained).tolist():
             salt = int(generator.integers(1 << 32))
-            votes = tally(network, trace, targets, index, loss=loss, balanced=balanced)
+            votes = trainee.tally(index, balanced=balanced)
             modulo = _modulo(premodulo(votes)) if callable(premodulo) and votes.pivotal else fixed
-            candidate = network.replace(index, learn(votes, () if modulo is None else ((salt, modulo),)))
-            accepted = votes.pivotal > 0
-            if accepted and held is not None:
-                said = say(candidate, held, index)
-                new = measure(answers_if(network, held, index, said), held_targets).sum()
-                accepted = bool(new <= measure(held.answers, held_targets).sum())
-                if accepted:
-                    answers_if(network, held, index, said, keep=True)
+            neuron = learn(votes, () if modulo is None else ((salt, modulo),))
+            accepted = votes.pivotal > 0 and not trainee.worse(index, neuron)
             if accepted:
-                answers_if(network, trace, index, say(candidate, trace, index), keep=True)
-                network = candidate
-            layer, position = network.topology.place(index)
-            true = int(trace.bits[layer][position].sum(dtype=np.int64))
+                trainee.take(index, neuron)
+            true = trainee.answered_true(index)
             steps.append(Step(number, index, votes.samples, votes.pivotal, votes.total, modulo, accepted, true))
             if progress is not None:
                 progress(steps[-1])
-    return Fit(network, tuple(steps))
+    return Fit(trainee.network, tuple(steps))
 
 
 def _modulo(premodulo: Any) -> int | None:
@@ -150,42 +136,3 @@ def _modulo(premodulo: Any) -> int | None:
             f"premodulo is {premodulo!r}; use a whole number from 1 to 2^32 - 1, a function that gives one, or None"
         )
     return int(premodulo)
-
-
-def _answers(topology: Topology) -> int:
-    """How many answers a network can give; they are counted from 0."""
-    last = topology.layers[-1]
-    if last.combiner is None:
-        return 1 << last.neurons
-    return last.combiner.outputs if topology.answer == "argmax" else last.combiner.limit
-
-
-def _targets(y: ArrayLike, most: int | None) -> NDArray[np.int64]:
-    """Targets below ``most``, or of any size with None."""
-    targets = np.asarray(y)
-    if targets.dtype.kind not in "iub":
-        raise InvalidDTypeError(f"y is {targets.dtype}; non-negative integers are expected")
-    if targets.ndim != 1 or not targets.size or targets.min() < 0:
-        raise InvalidValueError(f"y has shape {targets.shape}; (n,) of at least one non-negative integer is expected")
-    if most is not None and targets.max() >= most:
-        raise InvalidValueError(f"y goes up to {targets.max()}; this network answers with 0 to {most - 1}")
-    return targets.astype(np.int64)
-
-
-def _with_majority(network: Network) -> Network:
-    layers = network.topology.layers
-    before = layers[-2].combiner if len(layers) > 1 else None
-    bits = 0 if before is None else (before.limit - 1).bit_length()
-    if (
-        layers[-1].combiner is not None
-        or layers[-1].neurons != 1
-        or layers[-1].premodulo
-        or not 0 < bits <= _MAJORITY_BITS
-    ):
-        raise InvalidValueError(
-            f"a majority needs one last hashtron that reads 1 to {_MAJORITY_BITS} bits, no premodulo and no combiner "
-            "after it; for more bits end the topology in a layer with a MajorityPool of one block"
-        )
-    keys = np.arange(1 << bits)
-    majority = Hashtron((), Filter.make(keys, 2 * np.bitwise_count(keys) > bits))
-    return network.replace(network.topology.neurons - 1, majority)

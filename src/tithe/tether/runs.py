@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from tithe.errors import CorruptFileError, InvalidValueError
 from tithe.files import write_atomically
+from tithe.folder_lock import locked
 from tithe.ledger import Ledger
 from tithe.tether import pictures
 from tithe.tether.config import RunConfig
-from tithe.tether.folder_lock import locked
 from tithe.tether.generations import Generations
 from tithe.tether.population import Population
 from tithe.tether.progress import Identity, Progress, begun, differences, resumed

@@ -1,13 +1,15 @@
-"""One writer at a time: a lock on a folder that the system lets go of when its holder dies."""
+"""A folder in which one works at a time: a lock that the system lets go of when its holder dies."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from tithe.errors import InvalidStateError
 
-__all__ = ["lock"]
+__all__ = ["lock", "locked"]
 
 
 def lock(folder: Path) -> sqlite3.Connection:
@@ -35,7 +37,19 @@ def lock(folder: Path) -> sqlite3.Connection:
             connection.close()
         if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
             raise InvalidStateError(
-                f"the sum cache in {folder} is open for writing elsewhere; close it there, or give another folder"
+                f"somebody else is at work in {folder}; wait for it, or close it there, or give another folder"
             ) from None
         raise OSError(f"cannot lock {folder}: {error}; check that it is writable") from error
     return connection
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Have a folder for oneself until the end of the block; arguments and errors as of :func:`lock`.
+
+    >>> import tempfile
+    >>> with locked(Path(tempfile.mkdtemp())):
+    ...     pass
+    """
+    with closing(lock(folder)):
+        yield

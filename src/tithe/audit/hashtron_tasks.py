@@ -1,0 +1,182 @@
+"""Yes-or-no questions on real data for networks of hashtrons, named before anything was measured on them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tithe import data
+from tithe.errors import InvalidValueError
+from tithe.hashtron import Filter, Hashtron, Layer, Network, Topology
+from tithe.hashtron.combiners import MajorityPool
+from tithe.hashtron.languages import LetterSamples, Part, Pronunciations, letter_samples, parse, split_words
+
+__all__ = ["COLUMNS", "TASKS", "TOPOLOGY", "Examples", "Split", "majority_network", "split"]
+
+COLUMNS = 45
+_GROUP = 3  # hashtrons whose majority is one bit
+_BITS = COLUMNS // _GROUP
+TOPOLOGY = Topology((Layer(COLUMNS, combiner=MajorityPool(width=_BITS, height=1, subwidth=_GROUP, capwidth=_BITS)),
+                     Layer(1)))  # fmt: skip
+_LETTERS = 3  # that a hashtron sees together
+_PIXELS, _WINDOW, _INK = 10, 7, 127
+_FEATURES, _EDGES = 4, (0.2, 0.4, 0.6, 0.8)
+_TRAIN_IMAGES, _VALIDATION_IMAGES = 2000, 1000
+_FOUR, _NINE = 4, 9
+
+Examples = tuple[NDArray[np.uint32], NDArray[np.int64]]
+Chunk = tuple[str, ...]
+Asked = Callable[[LetterSamples, Part], tuple[NDArray[np.intp], NDArray[np.int64]]]  # rows of letters, and answers
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Samples of a task, each a key for each of the ``COLUMNS`` hashtrons of the first layer, and yes (1) or no (0).
+
+    Attributes:
+        train: what is learned from, uint32 (n, ``COLUMNS``) and int64 (n,).
+        validation: what settings are chosen by.
+        test: what is reported.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+
+@functools.lru_cache(maxsize=32)
+def split(task: str, seed: int) -> Split:
+    """The samples of a task, split anew and seen through other tuples with every seed.
+
+    Args:
+        task: a key of ``TASKS``.
+        seed: not negative.
+
+    Returns:
+        The samples. Raises ``InvalidValueError`` for another task, ``DataUnavailableError`` where its data are not
+        there. O(samples · ``COLUMNS``).
+
+    >>> train_x, train_y = split("breast cancer", 0).train
+    >>> train_x.shape, sorted(set(train_y.tolist()))
+    ((341, 45), [0, 1])
+    """
+    if task not in TASKS:
+        raise InvalidValueError(f"there is no task {task!r}; use one of {', '.join(TASKS)}")
+    return TASKS[task](np.random.default_rng([seed, *task.encode()]))
+
+
+def majority_network(seed: int, topology: Topology = TOPOLOGY) -> Network:
+    """Random hashtrons, and a last one that says what most of the bits it reads say. O(2^bits it reads).
+
+    >>> majority_network(0).neurons[-1].forward(np.array([0b111111110000000, 0b111111100000000])).tolist()
+    [True, False]
+    """
+    network = Network.random(topology, np.random.default_rng(seed))
+    keys = np.arange(1 << _BITS)
+    return network.replace(topology.neurons - 1, Hashtron((), Filter.make(keys, 2 * np.bitwise_count(keys) > _BITS)))
+
+
+def _tuples(values: NDArray[Any], places: list[NDArray[np.intp]], width: int) -> NDArray[np.uint32]:
+    """One key for each column: the values at its places side by side, each in ``width`` bits."""
+    shifts = np.arange(len(places[0]), dtype=np.uint32) * np.uint32(width)
+    columns = [np.bitwise_or.reduce(values[:, chosen].astype(np.uint32) << shifts, axis=1) for chosen in places]
+    return np.stack(columns, 1)
+
+
+def _draw(random: np.random.Generator, among: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
+    return [np.sort(random.choice(among, count, replace=False)) for _ in range(COLUMNS)]
+
+
+@functools.cache
+def _lexicon(code: str) -> Pronunciations:
+    rows = data.load(f"lexicon:{code}")
+    return parse("\n".join(f"{word}\t{' '.join(phonemes)}" for word, phonemes in rows).encode())
+
+
+def _letters(code: str, width: int, asked: Asked) -> Callable[[np.random.Generator], Split]:
+    """A question on letters; words are held out whole, and letters and phonemes aligned by the other words alone."""
+
+    def make(random: np.random.Generator) -> Split:
+        samples = letter_samples(_lexicon(code), seed=random, width=width)
+        seen = np.flatnonzero(np.any(samples.train.windows != samples.train.windows[0], 0))
+        places = _draw(random, seen, _LETTERS)
+        known, answers = asked(samples, samples.train)
+        of_word = np.repeat(np.arange(len(samples.train.words)), np.diff(samples.train.edges))
+        later = split_words(samples.train.words, 0.25, random)[of_word[known]]
+        bits = (len(samples.alphabet.letters) + 1).bit_length()
+        x = _tuples(samples.train.windows[known], places, bits)
+        unseen, targets = asked(samples, samples.held_out)
+        return Split((x[~later], answers[~later]), (x[later], answers[later]),
+                     (_tuples(samples.held_out.windows[unseen], places, bits), targets))  # fmt: skip
+
+    return make
+
+
+def _pronounced(letter: str, yes: Chunk, no: Chunk | None = None) -> Asked:
+    """Rows of a letter, and whether it is said so; without ``no``, whatever else it may be is a no."""
+
+    def asked(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        code = samples.alphabet.letters.index(letter) + 2
+        here = part.windows[:, part.windows.shape[1] // 2] == code
+        is_yes = np.isin(part.labels, [i for i, chunk in enumerate(samples.chunks) if chunk == yes])
+        other = [i for i, chunk in enumerate(samples.chunks) if no is None or chunk == no]
+        rows = np.flatnonzero(here & (is_yes | np.isin(part.labels, other)))
+        return rows, is_yes[rows].astype(np.int64)
+
+    return asked
+
+
+def _last_spoken(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    rows = part.edges[1:][np.diff(part.edges) > 0] - 1
+    rows = rows[part.labels[rows] >= 0]
+    spoken = np.array([bool(chunk) for chunk in samples.chunks])
+    return rows, spoken[part.labels[rows]].astype(np.int64)
+
+
+def _fours_and_nines(random: np.random.Generator) -> Split:
+    x, y, test_x, test_y = _pair_of_digits()
+    chosen = random.permutation(len(x))[: _TRAIN_IMAGES + _VALIDATION_IMAGES]
+    edge = np.arange(_WINDOW)
+    places = []
+    for row, column in random.integers(4, 28 - 4 - _WINDOW + 1, (COLUMNS, 2)).tolist():
+        window = ((row + edge[:, None]) * 28 + column + edge).ravel()
+        places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
+    train, later = chosen[:_TRAIN_IMAGES], chosen[_TRAIN_IMAGES:]
+    return Split((_tuples(x[train], places, 1), y[train]), (_tuples(x[later], places, 1), y[later]),
+                 (_tuples(test_x, places, 1), test_y))  # fmt: skip
+
+
+@functools.cache
+def _pair_of_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    images = data.load("mnist")
+    found = []
+    for x, y in ((images.train_x, images.train_y), (images.test_x, images.test_y)):
+        rows = (y == _FOUR) | (y == _NINE)
+        found.append(((x[rows].reshape(-1, 28 * 28) > _INK).astype(np.uint8), (y[rows] == _NINE).astype(np.int64)))
+    return *found[0], *found[1]
+
+
+def _breast_cancer(random: np.random.Generator) -> Split:
+    table = data.load("breast_cancer")
+    x, y = np.concatenate([table.train_x, table.test_x]), np.concatenate([table.train_y, table.test_y])
+    order = random.permutation(len(x))
+    train, later, rest = np.split(order, [int(0.6 * len(x)), int(0.8 * len(x))])
+    edges = np.quantile(x[train], _EDGES, axis=0)
+    levels = (x[None] > edges[:, None]).sum(0)
+    keys = _tuples(levels, _draw(random, np.arange(x.shape[1]), _FEATURES), len(_EDGES).bit_length())
+    return Split(*((keys[rows], y[rows].astype(np.int64)) for rows in (train, later, rest)))
+
+
+TASKS: dict[str, Callable[[np.random.Generator], Split]] = {
+    "Italian s": _letters("ita", 9, _pronounced("s", ("z",), ("s",))),
+    "French last letter": _letters("fra", 13, _last_spoken),
+    "English e": _letters("eng", 9, _pronounced("e", ())),
+    "MNIST 4 or 9": _fours_and_nines,
+    "breast cancer": _breast_cancer,
+}
+"""Is an s voiced? Is the last letter of a word spoken? Is an e silent? Four or nine? Benign or not?"""

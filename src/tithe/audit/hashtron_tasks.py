@@ -12,21 +12,23 @@ from numpy.typing import NDArray
 
 from tithe import data
 from tithe.errors import InvalidValueError
-from tithe.hashtron import Filter, Hashtron, Layer, Network, Topology
+from tithe.hashtron import Layer, Network, Topology
 from tithe.hashtron.combiners import MajorityPool
-from tithe.hashtron.languages import LetterSamples, Part, Pronunciations, letter_samples, parse, split_words
+from tithe.hashtron.languages import LetterSamples, Part, Pronunciations, letter_samples, parse
+from tithe.hashtron.threshold import bits_counted, threshold
 
 __all__ = ["COLUMNS", "TASKS", "TOPOLOGY", "Examples", "Split", "majority_network", "split"]
 
 COLUMNS = 45
 _GROUP = 3  # hashtrons whose majority is one bit
 _BITS = COLUMNS // _GROUP
-TOPOLOGY = Topology((Layer(COLUMNS, combiner=MajorityPool(width=_BITS, height=1, subwidth=_GROUP, capwidth=_BITS)),
-                     Layer(1)))  # fmt: skip
+TOPOLOGY = Topology(
+    (Layer(COLUMNS, combiner=MajorityPool(width=_BITS, height=1, subwidth=_GROUP, capwidth=_BITS)), Layer(1))
+)
 _LETTERS = 3  # that a hashtron sees together
 _PIXELS, _WINDOW, _INK = 10, 7, 127
 _FEATURES, _EDGES = 4, (0.2, 0.4, 0.6, 0.8)
-_TRAIN_IMAGES, _VALIDATION_IMAGES = 2000, 1000
+_IMAGES = 2000
 _FOUR, _NINE = 4, 9
 
 Examples = tuple[NDArray[np.uint32], NDArray[np.int64]]
@@ -39,17 +41,26 @@ class Split:
     """Samples of a task, each a key for each of the ``COLUMNS`` hashtrons of the first layer, and yes (1) or no (0).
 
     Attributes:
-        train: what is learned from, uint32 (n, ``COLUMNS``) and int64 (n,).
-        validation: what settings are chosen by.
+        known: what may be learned from, uint32 (n, ``COLUMNS``) and int64 (n,).
+        groups: which of these stay together when they are parted, int64 (n,): the letters of a word.
         test: what is reported.
     """
 
-    train: Examples
-    validation: Examples
+    known: Examples
+    groups: NDArray[np.int64]
     test: Examples
 
+    def fold(self, number: int, of: int = 4) -> tuple[Examples, Examples]:
+        """What is known without one of so many parts, and that part, to choose settings by. O(n).
 
-@functools.lru_cache(maxsize=32)
+        >>> sum(len(split("breast cancer", 0).fold(i)[1][1]) for i in range(4))
+        455
+        """
+        (x, y), later = self.known, self.groups % of == number
+        return (x[~later], y[~later]), (x[later], y[later])
+
+
+@functools.lru_cache(maxsize=64)
 def split(task: str, seed: int) -> Split:
     """The samples of a task, split anew and seen through other tuples with every seed.
 
@@ -61,24 +72,24 @@ def split(task: str, seed: int) -> Split:
         The samples. Raises ``InvalidValueError`` for another task, ``DataUnavailableError`` where its data are not
         there. O(samples · ``COLUMNS``).
 
-    >>> train_x, train_y = split("breast cancer", 0).train
-    >>> train_x.shape, sorted(set(train_y.tolist()))
-    ((341, 45), [0, 1])
+    >>> x, y = split("breast cancer", 0).known
+    >>> x.shape, sorted(set(y.tolist()))
+    ((455, 45), [0, 1])
     """
     if task not in TASKS:
         raise InvalidValueError(f"there is no task {task!r}; use one of {', '.join(TASKS)}")
     return TASKS[task](np.random.default_rng([seed, *task.encode()]))
 
 
-def majority_network(seed: int, topology: Topology = TOPOLOGY) -> Network:
+def majority_network(seed: int) -> Network:
     """Random hashtrons, and a last one that says what most of the bits it reads say. O(2^bits it reads).
 
     >>> majority_network(0).neurons[-1].forward(np.array([0b111111110000000, 0b111111100000000])).tolist()
     [True, False]
     """
-    network = Network.random(topology, np.random.default_rng(seed))
-    keys = np.arange(1 << _BITS)
-    return network.replace(topology.neurons - 1, Hashtron((), Filter.make(keys, 2 * np.bitwise_count(keys) > _BITS)))
+    network = Network.random(TOPOLOGY, np.random.default_rng(seed))
+    bits = bits_counted(TOPOLOGY)
+    return network.replace(COLUMNS, threshold(bits, bits // 2 + 1))
 
 
 def _tuples(values: NDArray[Any], places: list[NDArray[np.intp]], width: int) -> NDArray[np.uint32]:
@@ -103,16 +114,13 @@ def _letters(code: str, width: int, asked: Asked) -> Callable[[np.random.Generat
 
     def make(random: np.random.Generator) -> Split:
         samples = letter_samples(_lexicon(code), seed=random, width=width)
-        seen = np.flatnonzero(np.any(samples.train.windows != samples.train.windows[0], 0))
-        places = _draw(random, seen, _LETTERS)
-        known, answers = asked(samples, samples.train)
-        of_word = np.repeat(np.arange(len(samples.train.words)), np.diff(samples.train.edges))
-        later = split_words(samples.train.words, 0.25, random)[of_word[known]]
+        (rows, answers), (unseen, targets) = (asked(samples, part) for part in (samples.train, samples.held_out))
+        windows, others = samples.train.windows[rows], samples.held_out.windows[unseen]
+        places = _draw(random, np.flatnonzero((windows != windows[0]).any(0)), _LETTERS)
         bits = (len(samples.alphabet.letters) + 1).bit_length()
-        x = _tuples(samples.train.windows[known], places, bits)
-        unseen, targets = asked(samples, samples.held_out)
-        return Split((x[~later], answers[~later]), (x[later], answers[later]),
-                     (_tuples(samples.held_out.windows[unseen], places, bits), targets))  # fmt: skip
+        words, which = np.unique([word.casefold() for word in samples.train.words], return_inverse=True)
+        groups = random.permutation(len(words))[np.repeat(which, np.diff(samples.train.edges))[rows]]
+        return Split((_tuples(windows, places, bits), answers), groups, (_tuples(others, places, bits), targets))
 
     return make
 
@@ -140,15 +148,13 @@ def _last_spoken(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], 
 
 def _fours_and_nines(random: np.random.Generator) -> Split:
     x, y, test_x, test_y = _pair_of_digits()
-    chosen = random.permutation(len(x))[: _TRAIN_IMAGES + _VALIDATION_IMAGES]
+    chosen = random.permutation(len(x))[:_IMAGES]
     edge = np.arange(_WINDOW)
     places = []
     for row, column in random.integers(4, 28 - 4 - _WINDOW + 1, (COLUMNS, 2)).tolist():
         window = ((row + edge[:, None]) * 28 + column + edge).ravel()
         places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
-    train, later = chosen[:_TRAIN_IMAGES], chosen[_TRAIN_IMAGES:]
-    return Split((_tuples(x[train], places, 1), y[train]), (_tuples(x[later], places, 1), y[later]),
-                 (_tuples(test_x, places, 1), test_y))  # fmt: skip
+    return Split((_tuples(x[chosen], places, 1), y[chosen]), np.arange(_IMAGES), (_tuples(test_x, places, 1), test_y))
 
 
 @functools.cache
@@ -164,12 +170,13 @@ def _pair_of_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.
 def _breast_cancer(random: np.random.Generator) -> Split:
     table = data.load("breast_cancer")
     x, y = np.concatenate([table.train_x, table.test_x]), np.concatenate([table.train_y, table.test_y])
-    order = random.permutation(len(x))
-    train, later, rest = np.split(order, [int(0.6 * len(x)), int(0.8 * len(x))])
-    edges = np.quantile(x[train], _EDGES, axis=0)
+    known, rest = np.split(random.permutation(len(x)), [int(0.8 * len(x))])
+    edges = np.quantile(x[known], _EDGES, axis=0)
     levels = (x[None] > edges[:, None]).sum(0)
     keys = _tuples(levels, _draw(random, np.arange(x.shape[1]), _FEATURES), len(_EDGES).bit_length())
-    return Split(*((keys[rows], y[rows].astype(np.int64)) for rows in (train, later, rest)))
+    return Split(
+        (keys[known], y[known].astype(np.int64)), np.arange(len(known)), (keys[rest], y[rest].astype(np.int64))
+    )
 
 
 TASKS: dict[str, Callable[[np.random.Generator], Split]] = {

@@ -9,20 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tithe.errors import InvalidValueError
+from tithe.meter.intervals import Interval, interval, student
 
 __all__ = ["Interval", "PowerLaw", "interval", "power_law"]
-
-
-class Interval(NamedTuple):
-    """A mean and both ends of its confidence interval; the ends are ``None`` where one value gives no spread.
-
-    >>> Interval(2.0, 1.5, 2.5).high
-    2.5
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
 
 
 class PowerLaw(NamedTuple):
@@ -37,29 +26,6 @@ class PowerLaw(NamedTuple):
     exponent: float
     low: float | None
     high: float | None
-
-
-def interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The mean of independent values with Student's interval around it.
-
-    Args:
-        values: one figure per seed; for a paired comparison, the differences per seed.
-        confidence: of the interval, between 0 and 1.
-
-    Returns:
-        Mean, low, high. Raises ``InvalidValueError`` for no values at all. O(len(values)).
-
-    >>> mean, low, high = interval([1.0, 2.0, 3.0])
-    >>> round(mean, 2), round(low, 2), round(high, 2)
-    (2.0, -0.48, 4.48)
-    """
-    if not len(values):
-        raise InvalidValueError("no values: an interval needs at least one")
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return Interval(mean, None, None)
-    half = _student(len(values) - 1, confidence) * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
 
 
 def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
@@ -85,11 +51,5 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> PowerLaw:
     if len(x) == 2:
         return PowerLaw(factor, exponent, None, None)
     rest = log_y - log_y.mean() - exponent * centred
-    half = _student(len(x) - 2, 0.95) * math.sqrt(float(rest @ rest) / (len(x) - 2) / float(centred @ centred))
+    half = student(len(x) - 2, 0.95) * math.sqrt(float(rest @ rest) / (len(x) - 2) / float(centred @ centred))
     return PowerLaw(factor, exponent, exponent - half, exponent + half)
-
-
-def _student(freedom: int, confidence: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(freedom, 0.5 + confidence / 2))

@@ -2,8 +2,8 @@
 
 ``shared``: short statistics, many of which read the same block of images, as one writes them down: for each statistic,
 all blocks. Each passes over its block once and does little else: what can be saved is the way from memory, so that work
-which computes more for each byte saves less. ``training``: many small models, each of which learns from one of a few blocks. ``independent``: spectra of
-images that no other task reads, the negative control.
+which computes more for each byte saves less. ``training``: many small models, each of which learns from one of a few
+blocks. ``independent``: spectra of images that no other task reads, the negative control.
 """
 
 from __future__ import annotations

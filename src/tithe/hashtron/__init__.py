@@ -20,6 +20,7 @@ _EXPORTS = {
     "Layer": "topology",
     "LayerVotes": "layer_votes",
     "Network": "network",
+    "Pipeline": "pipeline.pipeline",
     "SumCache": "backward.sum_cache",
     "Topology": "topology",
     "Votes": "votes",
@@ -43,6 +44,7 @@ __all__ = [
     "Layer",
     "LayerVotes",
     "Network",
+    "Pipeline",
     "SumCache",
     "Topology",
     "Votes",
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
     from tithe.hashtron.model_files import load, save
     from tithe.hashtron.network import Network
     from tithe.hashtron.neuron import Hashtron
+    from tithe.hashtron.pipeline.pipeline import Pipeline
     from tithe.hashtron.regressor import HashtronRegressor
     from tithe.hashtron.topology import Layer, Topology
     from tithe.hashtron.votes import Votes, tally

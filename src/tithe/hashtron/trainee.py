@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -89,16 +90,25 @@ class Trainee:
         judged = self.targets if self._held_out is None else self._held_out[1]
         return float((judged == values[counts.argmax()]).mean())
 
-    def tally(self, index: int, *, balanced: bool, rows: NDArray[np.intp] | None = None) -> Votes:
-        """The votes for hashtron ``index`` in network order, of all samples or those in ``rows``; see ``tally``."""
-        if rows is None:
-            return tally(self.network, self.trace, self.targets, index, loss=self._loss, balanced=balanced)
+    def tally(self, index: int, *, balanced: bool) -> Votes:
+        """The votes of all samples for hashtron ``index`` in network order; see ``tally``."""
+        return tally(self.network, self.trace, self.targets, index, loss=self._loss, balanced=balanced)
+
+    def probe(self, rows: NDArray[np.intp], indices: Iterable[int]) -> list[Votes]:
+        """The votes of some samples for some hashtrons. O(rows · (neurons + what lies behind each of these))."""
         part = Trace(
             [features[:, rows] for features in self.trace.features],
             [bits[:, rows] for bits in self.trace.bits],
             self.trace.answers[rows],
         )
-        return tally(self.network, part, self.targets[rows], index, loss=self._loss, balanced=balanced)
+        return [tally(self.network, part, self.targets[rows], index, loss=self._loss) for index in indices]
+
+    def probe_layer(self, rows: NDArray[np.intp], layer: int) -> NDArray[np.int8]:
+        """The votes of some samples for all hashtrons of a layer, −1, 0 or 1, (H, rows); see ``tally_layer``."""
+        from tithe.hashtron.layer_votes import tally_layer  # brings torch
+
+        found = tally_layer(self.network, self._X[rows], self.targets[rows], layer, loss=self._loss)
+        return np.asarray(found.signs.numpy())
 
     def worse(self, index: int, neuron: Hashtron) -> bool:
         """Whether the loss of the held-out samples would rise with another hashtron; never where there are none."""
@@ -109,7 +119,7 @@ class Trainee:
         return bool(new > self._measure(self._held.answers, self._held_out[1]).sum())
 
     def take(self, index: int, neuron: Hashtron) -> None:
-        """Replace a hashtron. O(samples · what lies behind it) if something was computed for them already, else O(1)."""
+        """Replace a hashtron. O(samples · what lies behind it) where something is known of them already, else O(1)."""
         after = self.network.replace(index, neuron)
         for trace in (self.__dict__.get("trace"), self.__dict__.get("_held")):
             if trace is not None:

@@ -1,0 +1,189 @@
+"""The course of a run: whose turn it is, from the final layer back to the first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tithe.errors import InvalidValueError
+from tithe.hashtron.backward.histories import Neuron, Sums
+from tithe.hashtron.backward.pairs import anti_correlated_pairs
+from tithe.hashtron.backward.selection import Choice, select
+from tithe.hashtron.pipeline.journal import Journal
+from tithe.hashtron.pipeline.step import Step, Why
+from tithe.hashtron.pipeline.turns import Turns
+from tithe.hashtron.threshold import bits_counted
+
+if TYPE_CHECKING:
+    from tithe.hashtron.pipeline.pipeline import Pipeline
+
+__all__ = ["Course", "TimeUp"]
+
+_LEAST_PROBED = 256  # samples, where there are so many
+_LEAST_PIVOTAL = 0.01  # share of the votes for hidden neurons
+
+
+class TimeUp(Exception):  # noqa: N818
+    """A run has taken as long as it may."""
+
+
+class Course:
+    """Goes through the sweeps of a run.
+
+    Args:
+        pipeline: what it is set to.
+        turns: trains the neurons.
+        journal: of the run.
+        seed: of all that is random.
+
+    Attributes:
+        warnings: what the user should know, in words.
+    """
+
+    def __init__(self, pipeline: Pipeline, turns: Turns, journal: Journal, seed: int) -> None:
+        self.warnings: list[str] = []
+        self._pipeline, self._turns, self._journal, self._seed = pipeline, turns, journal, seed
+        self._topology = turns.trainee.network.topology
+        last = self._topology.layers[-1]
+        # A last layer with a combiner trains like a hidden one: the answer is not what a neuron of it says.
+        self._finals = (
+            [] if last.combiner is not None else [(len(self._topology.layers) - 1, p) for p in range(last.neurons)]
+        )
+        self._hidden = len(self._topology.layers) - bool(self._finals)
+        self._bits = bits_counted(self._topology) if pipeline.final == "majority" else 0
+        self._partners: dict[Neuron, int] = {}
+
+    def run(self) -> None:
+        """All sweeps. Raises ``TimeUp`` where these take longer than they may."""
+        for sweep in range(self._pipeline.sweeps):
+            if self._pipeline.direction == "backward":
+                self._backward(sweep)
+            else:
+                self._forward(sweep)
+
+    def _forward(self, sweep: int) -> None:
+        """All neurons in a random order, the reference's; but a threshold comes first, as backward."""
+        places = [(layer, p) for layer in range(self._hidden) for p in range(self._topology.layers[layer].neurons)]
+        if self._bits:
+            self._final(sweep, "final")
+        else:
+            places += self._finals
+        for number in np.random.default_rng([self._seed, sweep]).permutation(len(places)).tolist():
+            self._train(sweep, places[number], "order")
+
+    def _backward(self, sweep: int) -> None:
+        self._final(sweep, "final")
+        if sweep == 0 and self._finals and self._hidden:
+            self._wake(sweep)
+        for layer in reversed(range(self._hidden)):
+            if not self._layer(sweep, layer) and self._finals:
+                self._turns.forward(sweep, self._finals[0])
+                self._final(sweep, "rebalance")
+
+    def _final(self, sweep: int, why: Why) -> None:
+        for place in self._finals:
+            if self._bits:
+                self._timed(self._turns.count(sweep, place, why, self._bits))
+            else:
+                self._train(sweep, place, why)
+
+    def _wake(self, sweep: int) -> None:
+        """See to it that hidden neurons have a say: a final neuron that always says the same leaves them none."""
+        layer = self._hidden - 1
+        share = self._probe(layer, range(self._topology.layers[layer].neurons))
+        if share >= _LEAST_PIVOTAL:
+            return
+        told = f"after phase 0 only {share:.2%} of the votes for layer {layer} are pivotal"
+        try:
+            bits = bits_counted(self._topology)
+        except InvalidValueError as error:
+            self.warnings.append(f"{told}, so its neurons cannot learn; the final layer cannot be rebalanced: {error}")
+            return
+        self._timed(self._turns.count(sweep, self._finals[0], "rebalance", bits, bits // 2 + 1))
+        share = self._probe(layer, range(self._topology.layers[layer].neurons))
+        lost = "" if share >= _LEAST_PIVOTAL else ", so its neurons still cannot learn; begin with another network"
+        self.warnings.append(f"{told}; the final neuron was replaced by a majority, now {share:.2%} are{lost}")
+
+    def _layer(self, sweep: int, layer: int) -> bool:
+        """Train every neuron of a layer; whether any could be."""
+        count = self._topology.layers[layer].neurons
+        done, waiting = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        attempts = np.zeros(count, np.int64)
+        before = len(self._turns.steps)
+        partner: int | None = None
+        while not done.all():
+            if (done | waiting).all():
+                waiting[:] = False
+            position, why = self._next(sweep, layer, done | waiting) if partner is None else (partner, "pair")
+            attempts[position] += 1
+            step = self._train(sweep, (layer, position), why, int(attempts[position]))
+            done[position], waiting[position] = step.kind != "kept", step.kind == "kept"
+            partner = self._partners.get((layer, position))
+            if partner is not None and (done | waiting)[partner]:
+                partner = None
+        return any(step.kind == "trained" for step in self._turns.steps[before:])
+
+    def _next(self, sweep: int, layer: int, out: NDArray[np.bool_]) -> tuple[int, Why]:
+        """Whose turn it is in a layer, and why; neurons of which nothing is known are probed first."""
+        while True:
+            choice = self._choice(sweep, layer, out)
+            if choice.why != "probe":
+                return choice.neurons[0], choice.why
+            self._probe(layer, choice.neurons)
+
+    def _choice(self, sweep: int, layer: int, out: NDArray[np.bool_]) -> Choice:
+        seed = [self._seed, sweep, len(self._turns.steps)]
+        if self._pipeline.rollback == "medium":
+            free = np.flatnonzero(~out)
+            return Choice((int(np.random.default_rng(seed).choice(free)),), "random")
+        latest = [self._turns.latest.get((layer, p)) for p in range(len(out))]
+        found = select(
+            [0 if sums is None else sums.total for sums in latest],
+            [0 if sums is None else sums.pivotal for sums in latest],
+            known=[sums is not None for sums in latest],
+            done=out,
+            seed=seed,
+            tau=self._pipeline.tau,
+        )
+        assert found is not None, "somebody is left"
+        return found
+
+    def _probe(self, layer: int, positions: range | tuple[int, ...]) -> float:
+        """Tally neurons by some of the samples; the share of the votes that are pivotal."""
+        noted = self._journal.recall("probe")
+        if noted is None:
+            noted = self._probed(layer, list(positions))
+            self._journal.note("probe", noted)
+        samples, asked = len(self._turns.trainee.targets), noted["asked"]
+        for position, (total, pivotal) in zip(noted["positions"], noted["votes"], strict=True):
+            scaled = Sums(int(total * samples / asked), int(pivotal * samples / asked), samples)
+            self._turns.learn_of((layer, position), scaled)
+        for first, second in noted["pairs"]:
+            self._partners[layer, first], self._partners[layer, second] = second, first
+        return float(np.mean([pivotal for _, pivotal in noted["votes"]])) / int(asked)
+
+    def _probed(self, layer: int, positions: list[int]) -> dict[str, Any]:
+        turns, random = self._turns, np.random.default_rng([self._seed, layer, len(self._turns.steps)])
+        samples = len(turns.trainee.targets)
+        asked = min(samples, max(_LEAST_PROBED, int(samples * self._pipeline.probe)))
+        rows = np.sort(random.choice(samples, asked, replace=False))
+        pairs: list[tuple[int, int]] = []
+        if self._pipeline.pairs:
+            signs = turns.trainee.probe_layer(rows, layer)
+            pairs = [pair.neurons for pair in anti_correlated_pairs(signs.T, most=len(signs))]
+            sums = [(int(row.sum(dtype=np.int64)), int(np.abs(row).sum(dtype=np.int64))) for row in signs[positions]]
+        else:
+            votes = turns.trainee.probe(rows, (turns.index((layer, p)) for p in positions))
+            sums = [(each.total, each.pivotal) for each in votes]
+        return {"positions": positions, "asked": asked, "votes": sums, "pairs": pairs}
+
+    def _train(self, sweep: int, place: Neuron, why: Why, attempt: int = 1) -> Step:
+        return self._timed(self._turns.train(sweep, place, why, attempt))
+
+    def _timed(self, step: Step) -> Step:
+        most = self._pipeline.timeout
+        if most is not None and sum(each.seconds for each in self._turns.steps) >= most:
+            raise TimeUp
+        return step

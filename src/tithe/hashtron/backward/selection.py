@@ -73,12 +73,11 @@ def select(
         raise InvalidValueError(f"most has shape {np.shape(most)}; a number, or {sums.shape} as totals, is expected")
     if not left.any():
         return None
-    random = np.random.default_rng(seed)
     unknown = np.flatnonzero(left & ~seen)
     room = len(unknown) if most_probes is None else integer("most_probes", most_probes, 0)
     if len(unknown) and room:
         if room < len(unknown):
-            unknown = np.sort(random.choice(unknown, room, replace=False))
+            unknown = np.sort(np.random.default_rng(seed).choice(unknown, room, replace=False))
         return Choice(tuple(unknown.tolist()), "probe")
     votes = np.where(seen, np.broadcast_to(np.asarray(most), sums.shape), 0)
     sums = np.where(seen, sums, 0)
@@ -94,7 +93,7 @@ def select(
             return Choice((int(rows[far[rows].argmin()]),), why)
     rows = np.flatnonzero(left & ((votes > 0) | ~seen))
     rows = rows if len(rows) else np.flatnonzero(left)
-    return Choice((int(random.choice(rows)),), "random")
+    return Choice((int(np.random.default_rng(seed).choice(rows)),), "random")
 
 
 def _mask(name: str, given: ArrayLike | None, totals: ArrayLike, default: bool) -> NDArray[np.bool_]:

@@ -138,15 +138,8 @@ class Course:
         if self._pipeline.rollback == "medium":
             free = np.flatnonzero(~out)
             return Choice((int(np.random.default_rng(seed).choice(free)),), "random")
-        latest = [self._turns.latest.get((layer, p)) for p in range(len(out))]
-        found = select(
-            [0 if sums is None else sums.total for sums in latest],
-            [0 if sums is None else sums.pivotal for sums in latest],
-            known=[sums is not None for sums in latest],
-            done=out,
-            seed=seed,
-            tau=self._pipeline.tau,
-        )
+        totals, pivotal, known = self._turns.latest[layer]
+        found = select(totals, pivotal, known=known > 0, done=out, seed=seed, tau=self._pipeline.tau)
         assert found is not None, "somebody is left"
         return found
 

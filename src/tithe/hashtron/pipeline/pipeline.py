@@ -68,7 +68,7 @@ class Pipeline:
         policy: what decides the premodulo of hidden neurons: a name of ``policy``, a mapping with its ``name`` and
             options, or a ``Policy``; by default the capacity law backward, and none forward.
         final: ``"majority"`` makes the only neuron of the last layer a threshold on how many of the bits that it reads
-            are true, which is all that is learned of it.
+            are true, so that as many answers are true as targets (of equal weight each if ``balanced``).
         sweeps: over all layers, at least 1.
         balanced: whether rare targets count as much as frequent ones.
         tries: how often a neuron may fail in a sweep, backward.
@@ -192,8 +192,8 @@ class Pipeline:
                 course.run()
             except TimeUp:
                 stopped = "timeout"
-        if cache is not None:
-            cache.sync()
+            finally:
+                recorder.flush()
         for told in course.warnings:
             warnings.warn(told, RuntimeWarning, stacklevel=2)
         return Run(trainee.network, tuple(turns.steps), stopped, tuple(course.warnings))

@@ -14,6 +14,9 @@ from tithe.hashtron.pipeline.step import Step
 __all__ = ["Recorder", "as_record", "known_histories", "next_run"]
 
 
+_TOGETHER = 32  # records
+
+
 class Recorder:
     """Adds the records of one run to a cache; those that an interrupted run left there are not added again.
 
@@ -21,20 +24,36 @@ class Recorder:
         cache: to add to; ``None`` for nowhere.
         run: number of the run.
         data: fingerprint of the data set.
+
+    Records wait until there are 32, or for ``flush``.
     """
 
     def __init__(self, cache: SumCache | None, run: int, data: int) -> None:
         self._cache, self._run, self._data = cache, run, data
+        self._waiting: list[Record] = []
         self._there = 0 if cache is None else int((cache.records()["run"] == run).sum())
 
     def __call__(self, step: Step, time: float) -> None:
-        """Add a step, if a neuron was trained in it. Raises as ``SumCache.append`` does. Amortised O(1)."""
+        """Add a step, if a neuron was trained in it. Raises as ``SumCache.extend`` does. Amortised O(1)."""
         if self._cache is None or step.kind != "trained":
             return
         if self._there:
             self._there -= 1
-        else:
-            self._cache.append(as_record(step, self._run, time, self._data))
+            return
+        self._waiting.append(as_record(step, self._run, time, self._data))
+        if len(self._waiting) >= _TOGETHER:
+            self._add()
+
+    def flush(self) -> None:
+        """Add what waits, and have the cache write it. Raises as ``SumCache.sync`` does. O(it)."""
+        if self._cache is not None:
+            self._add()
+            self._cache.sync()
+
+    def _add(self) -> None:
+        if self._cache is not None and self._waiting:
+            self._cache.extend(self._waiting)
+            self._waiting = []
 
 
 def as_record(step: Step, run: int, time: float, data: int = 0) -> Record:

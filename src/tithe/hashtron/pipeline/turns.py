@@ -58,7 +58,7 @@ class Turns:
     Attributes:
         steps: all so far.
         histories: of the neurons, up to date.
-        latest: S, V and N of the neurons of which something is known, also if nobody voted.
+        latest: of each layer, for each of its neurons, S, V, and whether these are known, int64 (3, neurons).
     """
 
     def __init__(
@@ -71,10 +71,13 @@ class Turns:
         progress: Callable[[Step], None] | None,
     ) -> None:
         self.trainee, self.histories, self.steps = trainee, histories, list[Step]()
-        self.latest = {place: history.sums[-1] for place, history in histories.items() if history.sums}
         self._rules, self._journal, self._told, self._progress = rules, journal, told, progress
         layers = trainee.network.topology.layers
         self._starts = np.cumsum([0, *(layer.neurons for layer in layers)]).tolist()
+        self.latest = [np.zeros((3, layer.neurons), np.int64) for layer in layers]
+        for place, history in histories.items():
+            if history.sums:
+                self._note(place, history.sums[-1])
         self._last = len(layers) - 1 if layers[-1].combiner is None else len(layers)
 
     def index(self, place: Neuron) -> int:
@@ -86,7 +89,7 @@ class Turns:
         return self._turn(sweep, place, lambda: self._trained(sweep, place, why, attempt))
 
     def count(self, sweep: int, place: Neuron, why: Why, bits: int, least: int | None = None) -> Step:
-        """Make a final neuron a threshold on how many of its ``bits`` are true: by the votes, or ``least``."""
+        """Make a final neuron a threshold on how many of its ``bits`` are true: one that fits the votes, or ``least``."""
         return self._turn(sweep, place, lambda: self._counting(sweep, place, why, bits, least))
 
     def forward(self, sweep: int, place: Neuron) -> Step:
@@ -98,8 +101,11 @@ class Turns:
 
     def learn_of(self, place: Neuron, sums: Sums) -> None:
         """Take in what a tally came to in which the neuron was not trained. O(1)."""
-        self.latest[place] = sums
+        self._note(place, sums)
         self.histories[place] = self.histories.get(place, History()).after(sums, keep=self._keep)
+
+    def _note(self, place: Neuron, sums: Sums) -> None:
+        self.latest[place[0]][:, place[1]] = sums.total, sums.pivotal, 1
 
     @property
     def _keep(self) -> int:
@@ -144,7 +150,7 @@ class Turns:
     def _counting(self, sweep: int, place: Neuron, why: Why, bits: int, least: int | None) -> Step:
         start, index = time.perf_counter(), self.index(place)
         votes = self.trainee.tally(index, balanced=self._rules.balanced)
-        neuron = threshold(bits, _best_threshold(votes, bits) if least is None else least)
+        neuron = threshold(bits, _matching_threshold(votes, bits) if least is None else least)
         self.trainee.take(index, neuron)
         return self._step(sweep, place, "trained", why, 1, votes, start, 0, neuron)
 
@@ -177,10 +183,13 @@ class Turns:
         )  # fmt: skip
 
 
-def _best_threshold(votes: Votes, bits: int) -> int:
-    """The count from which on most votes are for true; of equally good ones that nearest to the middle."""
+def _matching_threshold(votes: Votes, bits: int) -> int:
+    """The count from which on about as many answers are true as targets are; of equally good ones the middlemost.
+
+    The best answers are no guide here: while hidden neurons know nothing, those may be always the same.
+    """
     counts = np.bitwise_count(votes.keys)
-    sums = np.bincount(counts, votes.signs * votes.weights.astype(np.float64), bits + 1)
-    gains = np.cumsum(sums[::-1])[::-1][1:]  # of saying true from 1, 2, … on
-    best = np.flatnonzero(gains == gains.max()) + 1
+    true = np.cumsum(np.bincount(counts, votes.weights, bits + 1)[::-1])[::-1][1:]  # from 1, 2, … on
+    off = np.abs(true - votes.weights[votes.signs > 0].sum())
+    best = np.flatnonzero(off == off.min()) + 1
     return int(best[np.abs(best - (bits + 1) / 2).argmin()])

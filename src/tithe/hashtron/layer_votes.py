@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tithe.errors import InvalidValueError
 from tithe.hashtron.kernels import plain
 from tithe.hashtron.network import Network
-from tithe.hashtron.stages import TensorStage, forward, read_answers, tensor
+from tithe.hashtron.stages import TensorStage, finish, forward, tensor
 from tithe.hashtron.votes import Loss, Votes, losses, vote_weights
 
 __all__ = ["LayerVotes", "tally_layer"]
@@ -122,7 +122,7 @@ def tally_layer(
     together = max(1, _AT_ONCE // (spec.neurons * spec.neurons))
     for start in range(0, len(y), together):
         here = slice(start, start + together)
-        answers = _answers_if_flipped(stages[layer:], network, layer, bits[:, here]).cpu().numpy()
+        answers = _answers_if_flipped(stages, network, layer, bits[:, here]).cpu().numpy()
         for position, found in enumerate(answers):
             better = before[here] - measure(found, y[here]).astype(np.float64)
             signs[position, here] = tensor(np.sign(better).astype(np.int64), device).to(torch.int8)
@@ -136,13 +136,5 @@ def _answers_if_flipped(stages: list[TensorStage], network: Network, layer: int,
     variants = bits[:, None].repeat(1, count, 1)  # (hashtron, variant, sample)
     every = torch.arange(count, device=bits.device)
     variants[every, every] ^= 1
-    bits = variants.reshape(count, -1)
-    features = bits
-    for number, stage in enumerate(stages, layer):
-        if number > layer:
-            bits = stage.bits(features)
-        combiner = topology.layers[number].combiner
-        if combiner is not None:
-            features = combiner.features(bits, np.arange(topology.read(number)))
-    answers: torch.Tensor = read_answers(topology, bits, features)
+    answers: torch.Tensor = finish(stages, topology, layer, variants.reshape(count, -1))
     return answers.reshape(count, samples)

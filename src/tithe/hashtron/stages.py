@@ -14,7 +14,7 @@ from tithe.hashtron.kernels import Packed, kernels
 from tithe.hashtron.neuron import Hashtron
 from tithe.hashtron.topology import Layer, Topology
 
-__all__ = ["Stage", "TensorStage", "Trace", "forward", "pack", "read_answers", "tensor"]
+__all__ = ["Stage", "TensorStage", "Trace", "finish", "forward", "pack", "read_answers", "tensor"]
 
 _TABLE_KEYS = 1 << 16  # a hashtron of at most so many keys may become a truth table
 
@@ -124,6 +124,28 @@ def forward(stages: Sequence[Any], topology: Topology, features: Any) -> Trace:
             trace.features.append(features)
     trace.answers = read_answers(topology, trace.bits[-1], features)
     return trace
+
+
+def finish(stages: Sequence[Any], topology: Topology, layer: int, bits: Any) -> Any:
+    """The answers (samples,) if the hashtrons of a layer say ``bits`` (neurons, samples); arrays or tensors.
+
+    Args:
+        stages: of all layers.
+        topology: theirs.
+        layer: number of the layer.
+        bits: what its hashtrons say.
+
+    Returns:
+        int64, of the kind of ``bits``. O(samples · hashtrons behind the layer).
+    """
+    features = bits
+    for number in range(layer, len(stages)):
+        if number > layer:
+            bits = stages[number].bits(features)
+        combiner = topology.layers[number].combiner
+        if combiner is not None:
+            features = combiner.features(bits, np.arange(topology.read(number)))
+    return read_answers(topology, bits, features)
 
 
 def read_answers(topology: Topology, bits: Any, features: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.hashtron.network import Network
 from tithe.hashtron.neuron import Hashtron
-from tithe.hashtron.stages import Trace
+from tithe.hashtron.stages import Trace, finish
 from tithe.hashtron.topology import Topology
 from tithe.hashtron.votes import Loss, Votes, answers_if, losses, say, tally
 
 __all__ = ["Trainee"]
+
+_AT_ONCE = 1 << 24  # bits of a layer that are held flipped at once
 
 
 class Trainee:
@@ -94,14 +95,34 @@ class Trainee:
         """The votes of all samples for hashtron ``index`` in network order; see ``tally``."""
         return tally(self.network, self.trace, self.targets, index, loss=self._loss, balanced=balanced)
 
-    def probe(self, rows: NDArray[np.intp], indices: Iterable[int]) -> list[Votes]:
-        """The votes of some samples for some hashtrons. O(rows · (neurons + what lies behind each of these))."""
-        part = Trace(
-            [features[:, rows] for features in self.trace.features],
-            [bits[:, rows] for bits in self.trace.bits],
-            self.trace.answers[rows],
-        )
-        return [tally(self.network, part, self.targets[rows], index, loss=self._loss) for index in indices]
+    def probe(self, layer: int, positions: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.int8]:
+        """What some samples want of some hashtrons of a layer that has a combiner, each asked of its own samples.
+
+        Args:
+            layer: its number.
+            positions: of the hashtrons, (k,).
+            rows: the samples that each is asked of, (k, n).
+
+        Returns:
+            1 for true, −1 for false, 0 for no vote, (k, n): the signs of :func:`tally`, all in one pass through what
+            lies behind the layer. O(k · n · (hashtrons of the layer and behind it)).
+        """
+        together = max(1, _AT_ONCE // (rows.shape[1] * len(self.trace.bits[layer])))
+        starts = range(0, len(positions), together)
+        parts = [self._probe(layer, positions[i : i + together], rows[i : i + together]) for i in starts]
+        return np.concatenate(parts)
+
+    def _probe(self, layer: int, positions: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray[np.int8]:
+        asked = rows.ravel()
+        bits = self.trace.bits[layer][:, asked]
+        flipped = np.repeat(positions, rows.shape[1]), np.arange(len(asked))
+        before = bits[flipped]
+        bits[flipped] ^= 1
+        stages = self.network.stages(len(asked))
+        answers, targets = finish(stages, self.network.topology, layer, bits), self.targets[asked]
+        better = self._measure(self.trace.answers[asked], targets) - self._measure(answers, targets).astype(np.float64)
+        signs: NDArray[np.int8] = (np.sign(better) * (1 - 2.0 * before)).astype(np.int8).reshape(rows.shape)
+        return signs
 
     def probe_layer(self, rows: NDArray[np.intp], layer: int) -> NDArray[np.int8]:
         """The votes of some samples for all hashtrons of a layer, −1, 0 or 1, (H, rows); see ``tally_layer``."""

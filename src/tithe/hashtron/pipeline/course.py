@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Course", "TimeUp"]
 
-_LEAST_PROBED = 256  # samples, where there are so many
 _LEAST_PIVOTAL = 0.01  # share of the votes for hidden neurons
 
 
@@ -160,17 +159,17 @@ class Course:
     def _probed(self, layer: int, positions: list[int]) -> dict[str, Any]:
         turns, random = self._turns, np.random.default_rng([self._seed, layer, len(self._turns.steps)])
         samples = len(turns.trainee.targets)
-        asked = min(samples, max(_LEAST_PROBED, int(samples * self._pipeline.probe)))
-        rows = np.sort(random.choice(samples, asked, replace=False))
+        asked = min(samples, self._pipeline.probe)
         pairs: list[tuple[int, int]] = []
         if self._pipeline.pairs:
-            signs = turns.trainee.probe_layer(rows, layer)
-            pairs = [pair.neurons for pair in anti_correlated_pairs(signs.T, most=len(signs))]
-            sums = [(int(row.sum(dtype=np.int64)), int(np.abs(row).sum(dtype=np.int64))) for row in signs[positions]]
+            every = turns.trainee.probe_layer(np.sort(random.choice(samples, asked, replace=False)), layer)
+            pairs = [pair.neurons for pair in anti_correlated_pairs(every.T, most=len(every))]
+            signs = every[positions]
         else:
-            votes = turns.trainee.probe(rows, (turns.index((layer, p)) for p in positions))
-            sums = [(each.total, each.pivotal) for each in votes]
-        return {"positions": positions, "asked": asked, "votes": sums, "pairs": pairs}
+            rows = random.integers(samples, size=(len(positions), asked))
+            signs = turns.trainee.probe(layer, np.array(positions), rows)
+        sums = zip(signs.sum(1, dtype=np.int64).tolist(), np.count_nonzero(signs, 1).tolist(), strict=True)
+        return {"positions": positions, "asked": asked, "votes": list(sums), "pairs": pairs}
 
     def _train(self, sweep: int, place: Neuron, why: Why, attempt: int = 1) -> Step:
         return self._timed(self._turns.train(sweep, place, why, attempt))

@@ -76,7 +76,7 @@ class Pipeline:
         neuron_timeout: seconds after which the training of a neuron counts as failed.
         timeout: seconds of training after which a run ends, with what it has.
         accept: ``"not worse"`` keeps a neuron as it is where the loss of the held-out samples would rise.
-        probe: share of the samples by which neurons are tallied of which nothing is known, at least 256 samples.
+        probe: how many samples are asked of a neuron of which nothing is known, at least 1.
         pairs: whether the neuron that is most anti-correlated with the one just trained is next.
         rollback: ``"soft"`` goes forward, whatever the direction is; ``"medium"`` goes in the direction given, but
             reads no sums: random neurons, no premodulo; ``"hard"`` is ``fit_network`` and nothing else: no cache, no
@@ -103,7 +103,7 @@ class Pipeline:
     neuron_timeout: float | None = None
     timeout: float | None = None
     accept: Literal["always", "not worse"] = "always"
-    probe: float = 1 / 16
+    probe: int = 256
     pairs: bool = False
     rollback: Literal["soft", "medium", "hard"] | None = None
 
@@ -111,14 +111,12 @@ class Pipeline:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise InvalidValueError(f"{name} is {getattr(self, name)!r}; use one of {allowed}")
-        for name in ("sweeps", "tries"):
+        for name in ("sweeps", "tries", "probe"):
             object.__setattr__(self, name, integer(name, getattr(self, name), 1))
         for name in ("neuron_timeout", "timeout"):
             seconds = getattr(self, name)
             if seconds is not None and not seconds > 0:
                 raise InvalidValueError(f"{name} is {seconds!r}; use seconds above 0, or None")
-        if not 0 < self.probe <= 1:
-            raise InvalidValueError(f"probe is {self.probe!r}; use a share of the samples, above 0 and at most 1")
         gold_zone(1, self.tau)  # refuses a tau that cannot be
         if self.rollback == "soft":
             object.__setattr__(self, "direction", "forward")

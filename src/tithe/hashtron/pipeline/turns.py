@@ -89,7 +89,7 @@ class Turns:
         return self._turn(sweep, place, lambda: self._trained(sweep, place, why, attempt))
 
     def count(self, sweep: int, place: Neuron, why: Why, bits: int, least: int | None = None) -> Step:
-        """Make a final neuron a threshold on how many of its ``bits`` are true: one that fits the votes, or ``least``."""
+        """Make a final neuron true where ``least`` of its ``bits`` are, or as many as fit the votes. O(N)."""
         return self._turn(sweep, place, lambda: self._counting(sweep, place, why, bits, least))
 
     def forward(self, sweep: int, place: Neuron) -> Step:

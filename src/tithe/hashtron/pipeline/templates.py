@@ -77,7 +77,6 @@ TEMPLATES: dict[str, Template] = {
             "direction": "backward",
             "policy": {"name": "law", "most_change": 100},
             "tries": 1,
-            "probe": 1 / 64,
         },
         Retention(last=3),
     ),

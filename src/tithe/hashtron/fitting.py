@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from tithe.errors import InvalidValueError
 from tithe.hashtron.network import Network
-from tithe.hashtron.threshold import bits_counted, threshold
+from tithe.hashtron.threshold import bits_counted, majority, stair, threshold
 from tithe.hashtron.trainee import Trainee
 from tithe.hashtron.votes import Loss, Votes, learn
 
@@ -81,8 +81,8 @@ def fit_network(
         premodulo: how many keys a hashtron may tell apart, 1 to 2^32 − 1, which its keys are hashed to with a random
             salt; or a function of its votes that says so; ``None`` leaves keys unsalted, which generalises worse.
         balanced: whether rare targets count as much as frequent ones; see :func:`tally`.
-        final: ``"majority"`` fixes the only hashtron of the last layer to the majority of the bits it reads (at
-            most 16), instead of training it.
+        final: ``"majority"`` fixes the last hashtron to the majority of the bits it reads (at most 16), instead of
+            training it; several last ones become the stairs of :func:`~tithe.hashtron.threshold.stair`.
         loss: see :func:`tally`; with one of your own, targets may be what only it understands, unless the last layer
             has no combiner, whose hashtrons learn the bits of the targets.
         validation: other samples and targets; a new hashtron is then kept only where their loss does not rise.
@@ -107,10 +107,12 @@ def fit_network(
         raise InvalidValueError(f"rounds is {rounds!r}; use a whole number from 1 on")
     fixed = None if callable(premodulo) else _modulo(premodulo)
     if final == "majority":
-        bits = bits_counted(network.topology)
-        network = network.replace(network.topology.neurons - 1, threshold(bits, bits // 2 + 1))
+        bits, last = bits_counted(network.topology), network.topology.layers[-1].neurons
+        for k in range(last):
+            neuron = threshold(bits, stair(majority(bits), k, last, bits))
+            network = network.replace(network.topology.neurons - last + k, neuron)
     trainee = Trainee(network, X, y, loss=loss, held_out=validation)
-    trained = network.topology.neurons - (final == "majority")
+    trained = network.topology.neurons - (network.topology.layers[-1].neurons if final == "majority" else 0)
     steps = []
     for number in range(rounds):
         for index in generator.permutation(trained).tolist():

@@ -14,7 +14,7 @@ from tithe.hashtron.backward.selection import Choice, select
 from tithe.hashtron.pipeline.journal import Journal
 from tithe.hashtron.pipeline.step import Step, Why
 from tithe.hashtron.pipeline.turns import Turns
-from tithe.hashtron.threshold import bits_counted
+from tithe.hashtron.threshold import bits_counted, majority
 
 if TYPE_CHECKING:
     from tithe.hashtron.pipeline.pipeline import Pipeline
@@ -100,10 +100,11 @@ class Course:
         except InvalidValueError as error:
             self.warnings.append(f"{told}, so its neurons cannot learn; the final layer cannot be rebalanced: {error}")
             return
-        self._timed(self._turns.count(sweep, self._finals[0], "rebalance", bits, bits // 2 + 1))
+        for place in self._finals:
+            self._timed(self._turns.count(sweep, place, "rebalance", bits, majority(bits)))
         share = self._probe(layer, range(self._topology.layers[layer].neurons))
         lost = "" if share >= _LEAST_PIVOTAL else ", so its neurons still cannot learn; begin with another network"
-        self.warnings.append(f"{told}; the final neuron was replaced by a majority, now {share:.2%} are{lost}")
+        self.warnings.append(f"{told}; the final layer was replaced by a majority, now {share:.2%} are{lost}")
 
     def _layer(self, sweep: int, layer: int) -> bool:
         """Train every neuron of a layer; whether any could be."""

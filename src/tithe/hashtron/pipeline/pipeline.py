@@ -67,8 +67,9 @@ class Pipeline:
         direction: ``"backward"`` or ``"forward"``.
         policy: what decides the premodulo of hidden neurons: a name of ``policy``, a mapping with its ``name`` and
             options, or a ``Policy``; by default the capacity law backward, and none forward.
-        final: ``"majority"`` makes the only neuron of the last layer a threshold on how many of the bits that it reads
-            are true, so that as many answers are true as targets (of equal weight each if ``balanced``).
+        final: ``"majority"`` makes the neuron of the last layer a threshold on how many of the bits that it reads are
+            true, so that as many answers are true as targets (of equal weight each if ``balanced``). Several last
+            neurons, whose targets are to be all true or all false, become stairs around it, and so give a margin.
         sweeps: over all layers, at least 1.
         balanced: whether rare targets count as much as frequent ones.
         tries: how often a neuron may fail in a sweep, backward.
@@ -88,7 +89,7 @@ class Pipeline:
     >>> from tithe.hashtron.combiners import MajorityPool
     >>> topology = Topology((Layer(9, combiner=MajorityPool(3, 1, 3, capwidth=3)), Layer(1)))
     >>> start = Network.random(topology, np.random.default_rng(0))
-    >>> run = Pipeline(final="majority", sweeps=2).fit(start, np.arange(50), np.arange(50) % 2, seed=0)
+    >>> run = Pipeline(policy="none", final="majority").fit(start, np.arange(50), np.arange(50) % 2, seed=0)
     >>> [step.layer for step in run.steps[:3]], run.network.predict(np.arange(4)).tolist()
     ([1, 0, 0], [0, 1, 0, 1])
     """

@@ -16,7 +16,7 @@ from tithe.hashtron.fitting import UNCAPPED
 from tithe.hashtron.neuron import Hashtron
 from tithe.hashtron.pipeline.journal import Journal
 from tithe.hashtron.pipeline.step import Step, Why
-from tithe.hashtron.threshold import threshold
+from tithe.hashtron.threshold import stair, threshold
 from tithe.hashtron.trainee import Trainee
 from tithe.hashtron.votes import Votes, learn
 
@@ -150,7 +150,8 @@ class Turns:
     def _counting(self, sweep: int, place: Neuron, why: Why, bits: int, least: int | None) -> Step:
         start, index = time.perf_counter(), self.index(place)
         votes = self.trainee.tally(index, balanced=self._rules.balanced)
-        neuron = threshold(bits, _matching_threshold(votes, bits) if least is None else least)
+        middle = _matching_threshold(votes, bits) if least is None else least
+        neuron = threshold(bits, stair(middle, place[1], self.trainee.network.topology.layers[-1].neurons, bits))
         self.trainee.take(index, neuron)
         return self._step(sweep, place, "trained", why, 1, votes, start, 0, neuron)
 

@@ -22,7 +22,7 @@ from tithe.hashtron.layer_votes import tally_layer
 from tithe.hashtron.trainee import Trainee
 from tithe.hashtron.votes import Votes, learn
 
-__all__ = ["ORDERS", "Order", "Scene", "Training", "trainings"]
+__all__ = ["ORDERS", "Order", "Scene", "Training", "partners_of", "trainings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,10 @@ class Scene:
     """What an order may go by: the latest sums of all hashtrons, and which were trained in this sweep."""
 
     trainee: Trainee
-    samples: NDArray[np.uint32]
     random: np.random.Generator
     totals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(COLUMNS, np.int64))
     pivotal: NDArray[np.int64] = field(default_factory=lambda: np.zeros(COLUMNS, np.int64))
     done: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(COLUMNS, np.bool_))
-    last: int = -1
-    partners: dict[int, int] = field(default_factory=dict)
 
     def probe(self, position: int) -> Votes:
         """Ask all samples about a hashtron, and note the sums. O(N)."""
@@ -100,18 +97,18 @@ def gold_last(scene: Scene) -> int:
     return int(far.argmax())
 
 
-def with_partner(scene: Scene) -> int:
-    """Any, and then the one whose votes are most anti-correlated with its own, where there is one."""
-    if not scene.done.any():
-        trainee = scene.trainee
-        signs = tally_layer(trainee.network, scene.samples, trainee.targets, 0, balanced=BALANCED).signs.numpy()
-        scene.partners = {}
-        for pair in anti_correlated_pairs(signs.T, most=COLUMNS):
-            if not {*pair.neurons} & {*scene.partners}:
-                one, other = pair.neurons
-                scene.partners |= {one: other, other: one}
-    partner = scene.partners.get(scene.last, -1)
-    return partner if partner >= 0 and not scene.done[partner] else at_random(scene)
+def partners_of(trainee: Trainee, samples: NDArray[np.uint32]) -> dict[int, int]:
+    """The hashtrons whose votes are anti-correlated beyond chance, each with one other, the worst pairs first.
+
+    O(hashtrons² · N).
+    """
+    signs = tally_layer(trainee.network, samples, trainee.targets, 0, balanced=BALANCED).signs.numpy()
+    partners: dict[int, int] = {}
+    for pair in anti_correlated_pairs(signs.T, most=COLUMNS):
+        one, other = pair.neurons
+        if one not in partners and other not in partners:
+            partners |= {one: other, other: one}
+    return partners
 
 
 ORDERS: dict[str, Order] = {
@@ -119,7 +116,6 @@ ORDERS: dict[str, Order] = {
     "gold zone": gold_first,
     "gold zone, sums taken anew": gold_by_fresh_sums,
     "farthest from it": gold_last,
-    "partner next": with_partner,
 }
 
 
@@ -140,7 +136,7 @@ def trainings(
         The trainings. O(count · N).
     """
     trainee = Trainee(majority_network(seed), *known, held_out=test)
-    scene = Scene(trainee, known[0], np.random.default_rng([seed, 1]))
+    scene = Scene(trainee, np.random.default_rng([seed, 1]))
     histories: dict[Neuron, History] = {}
     for position in range(COLUMNS):
         histories[0, position] = History().after(_sums(scene.probe(position)))
@@ -156,7 +152,7 @@ def trainings(
             histories[neuron] = History(premodulo, histories[neuron].sums)
             salt = int(np.random.default_rng([seed, number // COLUMNS, position]).integers(1 << 32))
             trainee.take(position, learn(votes, ((salt, premodulo),)))
-        scene.done[position], scene.last = True, position
+        scene.done[position] = True
         held = trainee.held_accuracy
         assert held is not None
         yield Training(position, _sums(votes), len(np.unique(votes.keys)), premodulo, trainee.accuracy, held)

@@ -55,8 +55,8 @@ def _sentence(row: Row) -> str:
 def _beforehand(found: Evidence) -> str:
     facts = found.facts
     return (
-        f"Before anything is trained {show(facts['gold'], '.0%')} of the neurons are in the gold zone, so that there is "
-        "little to choose from.\n"
+        f"Before anything is trained {show(facts['gold'], '.0%')} of the neurons are in the gold zone, so "
+        "that there is little to choose from.\n"
         f"Of anti-correlated neurons there were {facts['pairs, majority']} pairs in {facts['networks']} networks that "
         "end in a majority, where a sample wants the same of all that it hears, and "
         f"{facts['pairs, trained']} with a trained final neuron: too few for training them together to matter."

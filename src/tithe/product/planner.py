@@ -25,7 +25,7 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound
 
-__all__ = ["Outcome", "multiply_at_ratio", "multiply_by", "multiply_within", "rehearse"]
+__all__ = ["Outcome", "most_accurate", "multiply_at_ratio", "multiply_by", "multiply_within", "rehearse"]
 
 _ATTEMPTS = 2  # that may fail before the plain product
 _FEW = 4  # probes where more would eat up the ratio
@@ -104,14 +104,19 @@ def multiply_at_ratio(
     if share < 1 / pair.k:
         reason = f"for operands of this size a certificate alone costs more than ratio={ratio:g}"
         return _plain(pair, Attempt("auto", reason))
-    basic = (Truncated(share), Sampled(share))
-    options: tuple[Estimator, ...] = (MeanField(), *basic, *(Centred(estimator) for estimator in basic))
-    best = min(options, key=Sample(pair).expected_error)
+    best = most_accurate(pair, share)
     product, bound, work = _attempt(probing, best, probes, failure, generator)
     spent = work + flops(probing.work())
     if tol is not None and bound.upper > tol:
         return _plain(pair, _missed(best, bound, tol), spent=spent)
     return Outcome(product.tensor(pair.A.dtype), best.name, bound, spent)
+
+
+def most_accurate(pair: Pair, share: float) -> Estimator:
+    """What should err least for ``share`` of the multiply–adds, no certificate in it; O(k) beside a sample."""
+    basic = (Truncated(share), Sampled(share))
+    options: tuple[Estimator, ...] = (MeanField(), *basic, *(Centred(estimator) for estimator in basic))
+    return min(options, key=Sample(pair).expected_error)
 
 
 def multiply_by(

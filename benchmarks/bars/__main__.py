@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bars import (  # noqa: F401  (each registers its bars)
+    backward,
     hashtrons,
     lattice,
     package,

@@ -16,6 +16,7 @@ from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     hashtrons,
     lattice,
     package,
+    pipeline,
     products,
     renormalizing,
     resolvents,

@@ -30,7 +30,7 @@ def crashes() -> Iterator[Reading]:
 
 @bar("hashtron-coverage")
 def coverage() -> Iterator[Reading]:
-    """Lines of ``tithe.hashtron`` that its fast tests and doctests run; those inside of compiled loops count as not run."""
+    """Lines of ``tithe.hashtron`` that its fast tests and doctests run; compiled loops count as not run."""
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"COVERAGE_FILE": str(Path(folder) / "coverage")}
         tool = [sys.executable, "-m", "coverage"]

@@ -144,10 +144,10 @@ def test_a_setting_that_cannot_learn_is_stopped_on_real_data(digits: list[TrialS
 
 
 def test_both_arms_get_the_same_and_equal_settings_come_to_the_same(digits: list[TrialSet]) -> None:
-    found = compare(digits, GOOD, GOOD, seeds=(0, 1))
-    assert not found.stopped and len(found.pairs) == 20
+    found = compare(digits[:5], GOOD, GOOD, seeds=(0, 1))
+    assert not found.stopped and len(found.pairs) == 10
     assert set(found.differences("eval")) == set(found.differences("gap")) == {0.0}
-    assert len({pair.a.eval for pair in found.pairs}) > 5
+    assert len({pair.a.eval for pair in found.pairs}) > 3
 
 
 def test_what_is_in_the_ledger_is_not_trained_again(

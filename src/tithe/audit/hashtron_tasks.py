@@ -17,7 +17,18 @@ from tithe.hashtron.combiners import MajorityPool
 from tithe.hashtron.languages import LetterSamples, Part, letter_samples, parse
 from tithe.hashtron.threshold import bits_counted, threshold
 
-__all__ = ["BALANCED", "COLUMNS", "TASKS", "TOPOLOGY", "Examples", "Split", "majority_network", "present", "split"]
+__all__ = [
+    "BALANCED",
+    "COLUMNS",
+    "TASKS",
+    "TOPOLOGY",
+    "Examples",
+    "Split",
+    "all_images",
+    "majority_network",
+    "present",
+    "split",
+]
 
 BALANCED = False  # votes count alike, as in the reference; so more unseen answers are right where nothing caps the keys
 
@@ -159,15 +170,20 @@ def _last_spoken(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], 
     return rows, spoken[part.labels[rows]].astype(np.int64)
 
 
-def _fours_and_nines(random: np.random.Generator) -> Split:
+def all_images(seed: int) -> Split:
+    """Four or nine, with all 11,791 training images of them in MNIST: for what depends on the size of data."""
+    return _fours_and_nines(np.random.default_rng(seed), len(_pair_of_digits()[0]))
+
+
+def _fours_and_nines(random: np.random.Generator, count: int = _IMAGES) -> Split:
     x, y, test_x, test_y = _pair_of_digits()
-    chosen = random.permutation(len(x))[:_IMAGES]
+    chosen = random.permutation(len(x))[:count]
     edge = np.arange(_WINDOW)
     places = []
     for row, column in random.integers(4, 28 - 4 - _WINDOW + 1, (COLUMNS, 2)).tolist():
         window = ((row + edge[:, None]) * 28 + column + edge).ravel()
         places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
-    return Split((_tuples(x[chosen], places, 1), y[chosen]), np.arange(_IMAGES), (_tuples(test_x, places, 1), test_y))
+    return Split((_tuples(x[chosen], places, 1), y[chosen]), np.arange(count), (_tuples(test_x, places, 1), test_y))
 
 
 @functools.cache

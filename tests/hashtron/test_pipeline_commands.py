@@ -83,7 +83,7 @@ def test_ab_of_equal_settings_ends_well(here: Path, capsys: pytest.CaptureFixtur
     assert "not shown to be worse" in told and "+0.00 [+0.00, +0.00]" in told
 
 
-def test_a_folder_of_lexica_is_a_question_each_and_broken_ones_are_told(here: Path) -> None:
+def test_a_folder_of_lexica_is_a_set_each_and_broken_ones_are_told(here: Path) -> None:
     folder = here / "lexica"
     folder.mkdir()
     for code in ("pol", "ita"):
@@ -94,8 +94,7 @@ def test_a_folder_of_lexica_is_a_question_each_and_broken_ones_are_told(here: Pa
     (folder / "xxx.tsv").write_bytes(b"")
     sets, wrong = read_sets(str(folder))
     assert [each.name for each in sets] == ["ita", "pol"] and len(wrong) == 1 and "xxx.tsv is left out" in wrong[0]
-    trial = sets[1].make(0)
-    assert 0.4 < trial.y.mean() < 0.9 and len(trial.wanted) > 50
+    assert len(sets[1].make(0).wanted) > 500
 
 
 @pytest.mark.parametrize(

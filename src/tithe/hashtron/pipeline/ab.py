@@ -116,11 +116,7 @@ def train(trial: Trial, settings: Mapping[str, Any], seed: int) -> Outcome:
         warnings.simplefilter("ignore", RuntimeWarning)  # what it says of each run is not asked here
         network = pipeline.fit(trial.network, X, y, seed=seed, held_out=validation).network
     seconds = time.perf_counter() - start
-    return Outcome(
-        float((network.predict(trial.X) == trial.y).mean()),
-        float((network.predict(trial.held) == trial.wanted).mean()),
-        seconds,
-    )
+    return Outcome(*trial.accuracies(network), seconds)
 
 
 def run_name(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:

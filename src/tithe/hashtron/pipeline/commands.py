@@ -59,7 +59,7 @@ def read_sets(target: str) -> tuple[list[TrialSet], list[str]]:
     """Data sets to compare on: a folder of lexica, or what ``module:function`` yields.
 
     Args:
-        target: a folder of ``.tsv`` files, each one question; or a function without arguments that returns or yields
+        target: a folder of ``.tsv`` files, each a set; or a function without arguments that returns or yields
             ``TrialSet`` objects, or (name, X, y).
 
     Returns:
@@ -87,7 +87,7 @@ def read_sets(target: str) -> tuple[list[TrialSet], list[str]]:
 
 
 def arms(a: str, b: str, target: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings of both sides: templates or files. On lexica the final neuron is a majority, unless they say.
+    """The settings of both sides: templates or files. On lexica the final neurons are thresholds, unless they say.
 
     >>> arms("forward", "backward", ".")[1]
     {'final': 'majority', 'direction': 'backward', 'policy': 'law'}

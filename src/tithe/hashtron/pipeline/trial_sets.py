@@ -21,7 +21,6 @@ __all__ = ["Trial", "TrialSet", "as_sets", "from_arrays", "from_lexicon", "keys"
 
 _BITS, _GROUP = 15, 3  # hidden hashtrons: so many bits for the last layer, each the majority of so many
 _HELD_OUT = 0.2
-_LETTERS, _TOGETHER = 7, 3  # that are around one, and of which a hashtron sees so many
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +33,8 @@ class Trial:
         y: their targets, int64 (n,).
         held: other samples.
         wanted: their targets.
+        judge: what a trained network is worth on the former and on the latter, where that is not the share of right
+            answers.
     """
 
     network: Network
@@ -41,6 +42,15 @@ class Trial:
     y: NDArray[np.int64]
     held: NDArray[Any]
     wanted: NDArray[np.int64]
+    judge: Callable[[Network], tuple[float, float]] | None = None
+
+    def accuracies(self, network: Network) -> tuple[float, float]:
+        """On the samples to train on, and on the others. O(samples · neurons)."""
+        if self.judge is not None:
+            return self.judge(network)
+        both = ((self.X, self.y), (self.held, self.wanted))
+        train, held = (float((network.predict(X) == y).mean()) for X, y in both)
+        return train, held
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +143,9 @@ def from_arrays(
 
 
 def from_lexicon(path: str | os.PathLike[str]) -> TrialSet:
-    """One question on a lexicon: whether the letter that is hardest to pronounce is said as it is most often.
+    """A lexicon, and how many letters a model of its language pronounces right; a fifth of the words is held out.
 
-    The letter is the one for which the most frequent phonemes are wrong most often. A fifth of the words is held out.
+    The model is that of ``tithe hashtron languages``, but for the settings of the pipeline.
 
     Args:
         path: a file of words and phonemes, as ``languages.read`` reads it.
@@ -145,24 +155,30 @@ def from_lexicon(path: str | os.PathLike[str]) -> TrialSet:
 
     Source: MISSION H8, H10.
     """
-    from tithe.hashtron.languages import Part, letter_samples, read
+    from tithe.hashtron.languages import letter_accuracy, letter_samples, read
+    from tithe.hashtron.languages.candidates import seen_candidates
+    from tithe.hashtron.languages.contexts import REACH, seen_contexts
+    from tithe.hashtron.languages.pronouncer import Pronouncer
+    from tithe.hashtron.languages.ranking import TOPOLOGY, Settings, questions
 
-    path = Path(path)
+    path, usual = Path(path), Settings()
     lexicon = read(path)
 
     def make(seed: int) -> Trial:
-        samples = letter_samples(lexicon, seed=seed, width=_LETTERS, held_out=_HELD_OUT)
-        codes, labels = samples.train.windows[:, _LETTERS // 2], samples.train.labels
-        counts = np.zeros((len(samples.alphabet.letters) + 2, len(samples.chunks)), np.int64)
-        np.add.at(counts, (codes[labels >= 0], labels[labels >= 0]), 1)
-        hardest = int((counts.sum(1) - counts.max(1)).argmax())
+        samples = letter_samples(lexicon, seed=seed, width=2 * REACH + 1, held_out=_HELD_OUT)
+        contexts = seen_contexts(samples.train.windows, usual.least)
+        candidates = seen_candidates(samples.train, len(samples.alphabet.letters) + 2, usual.most)
 
-        def asked(part: Part) -> tuple[NDArray[Any], NDArray[np.int64]]:
-            rows = (part.windows[:, _LETTERS // 2] == hardest) & (part.labels >= 0)
-            return part.windows[rows], (part.labels[rows] == counts[hardest].argmax()).astype(np.int64)
+        def judge(network: Network) -> tuple[float, float]:
+            model = Pronouncer(samples.alphabet, samples.chunks, candidates, contexts, network)
+            train, held = (letter_accuracy(part, model.labels(part.windows)) for part in parts)
+            return train, held
 
-        random = np.random.default_rng([seed, 0])
-        return _trial(*asked(samples.train), *asked(samples.held_out), _TOGETHER, random)
+        parts = samples.train, samples.held_out
+        (X, y), (held, wanted) = (questions(contexts, candidates, part) for part in parts)
+        if not len(y):
+            raise InvalidValueError(f"{path} has no letter with a choice; there is nothing to train")
+        return Trial(Network.random(TOPOLOGY, np.random.default_rng([seed, 0])), X, y, held, wanted, judge)
 
     return TrialSet(path.stem, make, fingerprint(np.frombuffer(path.read_bytes(), np.uint8)))
 

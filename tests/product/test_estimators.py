@@ -9,7 +9,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.errors import InvalidValueError
-from tithe.product import Centred, Estimator, Exact, MeanField, Reduced, Sampled, Truncated
+from tithe.product import (
+    Anchored,
+    Centred,
+    Estimator,
+    Exact,
+    Fourier,
+    LowRank,
+    MeanField,
+    Reduced,
+    Sampled,
+    Sketched,
+    Trajectory,
+    Truncated,
+)
 from tithe.product.estimators import KINDS, METHODS, Look, flops, from_name
 from tithe.product.pair import Pair, RankOne
 
@@ -27,6 +40,19 @@ ALL: list[Estimator] = [
     Centred(Truncated(0.25)),
     Centred(Sampled(0.5)),
     Centred(MeanField()),
+    Sketched(0.5),
+    Anchored(0.5),
+    Anchored(0.5, "islands"),
+    Anchored(0.5, "random"),
+    LowRank(0.5),
+    LowRank(0.4, 0),
+    Fourier(0.5),
+    Trajectory(0.5),
+    Centred(Sketched(0.5)),
+    Centred(Anchored(0.3)),
+    Centred(LowRank(0.3)),
+    Centred(Fourier(0.4)),
+    Centred(Trajectory(0.5)),
 ]
 every = pytest.mark.parametrize("estimator", ALL, ids=lambda e: e.name)
 
@@ -181,7 +207,7 @@ def test_zero_operands() -> None:
 
 def test_every_family_of_methods_has_an_estimator() -> None:
     built = {name: from_name(name, ratio=0.25) for name in METHODS}
-    assert {type(e) for e in built.values()} == {Exact, Reduced, MeanField, Centred, Truncated, Sampled}
+    assert {type(e) for e in built.values()} == {type(e) for e in ALL}
     assert [from_name(kind).name for kind in KINDS] == list(KINDS)
 
 

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.product.kernels.lines import line_sums
+from tithe.product.tails import tails
 
 __all__ = ["Pair", "RankOne"]
 
+_LINES = 64
 _BEFORE_THE_SHIFT = ("row_means", "column_means", "_row_sums", "_column_sums", "_row_ends", "_column_ends")
 
 
@@ -37,6 +39,7 @@ class Pair:
         self.A, self.B, self.a, self.b = A, B, a, b
         self.m, self.k = A.shape
         self.n = B.shape[1]
+        self.whole = self.m, self.k, self.n  # sizes of the product that this one is a sample of: its own
         self._noted: tuple[Tensor, Tensor] | None = None
 
     def note_squares(self, rows: Tensor | None, columns: Tensor | None) -> None:
@@ -167,6 +170,21 @@ class Pair:
         total = squares.sum()
         return np.cumsum(squares) / total if total > 0 else np.ones_like(squares)
 
+    @cached_property
+    def product(self) -> Tensor:
+        """The product of the shifted operands, (m, n), in ``wide``; O(mkn), for pairs that are samples."""
+        return self.left.to(self.wide) @ self.right.to(self.wide)
+
+    @cached_property
+    def tails(self) -> NDArray[np.float64]:
+        """Mean square of the product's entries beyond its first r directions, from at most 64 lines of each operand."""
+        rows, columns = (max(1, count // _LINES) for count in (self.m, self.n))
+        lines = Pair(self.A[::rows][:_LINES], self.B[:, ::columns][:, :_LINES],
+                     None if self.a is None else self.a[::rows][:_LINES],
+                     None if self.b is None else self.b[::columns][:_LINES])  # fmt: skip
+        product = (self if self.m <= _LINES and self.n <= _LINES else lines).product
+        return tails(product.cpu().numpy()) if bool(product.isfinite().all()) else np.full(1, math.inf)
+
     @property
     def left(self) -> Tensor:
         """The shifted A, (m, k), in the operands' dtype; A itself where there is no shift."""
@@ -188,6 +206,7 @@ class Pair:
         shifted = Pair(self.A, self.B, a, b)
         read = {name: value for name, value in self.__dict__.items() if name in _BEFORE_THE_SHIFT}
         shifted.__dict__.update(read)
+        shifted.whole = self.whole
         part = RankOne(self.k * (a if self.a is None else a - self.a), b if self.b is None else b - self.b)
         return shifted, part
 

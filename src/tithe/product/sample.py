@@ -44,6 +44,7 @@ class Sample:
             columns = [pair.B[:, i::2][:, : max(1, pair.n // 2)] for i in (0, 1 if pair.n > 1 else 0)]
         right = torch.cat(columns, 1).to("cpu", wide).numpy()  # row by row: transposed at once it would miss the cache
         self.pair = survey(torch.cat(rows).to("cpu", wide).numpy(), np.ascontiguousarray(right.T))
+        self.pair.whole = pair.whole
         halved = pair.A.dtype != wide  # a result in half precision is rounded once more
         self._rounding = 0.205 * torch.finfo(pair.A.dtype).eps if halved else 0.0
         self.entries = pair.m * pair.n / (self.pair.m * self.pair.n)  # that one entry of the sample stands for
@@ -52,9 +53,8 @@ class Sample:
     def look(self) -> Look:
         """Norms of the sampled product and of what its means leave."""
         pair, (_, means) = self.pair, self.pair.centred
-        product = pair.A @ pair.B
-        norm = torch.linalg.vector_norm(product)
-        rest = torch.linalg.vector_norm(product.addr_(means.u, means.v, alpha=-1))
+        norm = torch.linalg.vector_norm(pair.product)
+        rest = torch.linalg.vector_norm(torch.addr(pair.product, means.u, means.v, alpha=-1))
         both = torch.stack((norm, rest)).tolist()
         return Look(*both)
 

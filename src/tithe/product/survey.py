@@ -65,6 +65,7 @@ class SurveyedPair(Pair):
         if self._which:
             return self, RankOne(torch.zeros_like(rows.means), torch.zeros_like(columns.means))
         shifted = SurveyedPair(self.A, self.B, rows, columns, shifted=True)
+        shifted.whole = self.whole
         return shifted, RankOne(self.k * rows.means, columns.means)
 
     @cached_property

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 
 from tithe.errors import InvalidValueError
+from tithe.product.estimators.anchored import Anchored
+from tithe.product.estimators.anchors import STRATEGIES
 from tithe.product.estimators.centred import Centred
 from tithe.product.estimators.exact import Exact
+from tithe.product.estimators.fourier import Fourier
+from tithe.product.estimators.low_rank import LowRank
 from tithe.product.estimators.mean_field import MeanField
 from tithe.product.estimators.protocol import Estimator
 from tithe.product.estimators.reduced import KINDS, Reduced
 from tithe.product.estimators.sampled import Sampled
+from tithe.product.estimators.sketched import Sketched
+from tithe.product.estimators.trajectory import Trajectory
 from tithe.product.estimators.truncated import Truncated
 
 __all__ = ["METHODS", "from_name"]
@@ -23,7 +30,18 @@ METHODS: dict[str, str] = {
     "centred": "the mean part plus another estimator on the rest",
     "truncated": "the heaviest slices of the contraction axis",
     "sampled": "random slices, rescaled to be unbiased (Drineas, Kannan and Mahoney)",
+    "sketched": "slices folded at random into fewer (CountSketch)",
+    "low_rank": "a low-rank product from a randomised range finder",
+    "anchored": "exact rows and columns, the rest from them through their core: " + ", ".join(STRATEGIES),
+    "fourier": "the heaviest frequencies along the contraction axis",
+    "trajectory": "the first slices summed, the end of the process forecast",
 }
+
+_SHARED: dict[str, Callable[..., Estimator]] = {
+    "truncated": Truncated, "sampled": Sampled, "sketched": Sketched, "low_rank": LowRank, "anchored": Anchored,
+    "fourier": Fourier, "trajectory": Trajectory,
+}  # fmt: skip
+_NUMBERS = dict.fromkeys(_SHARED, 1) | {"low_rank": 2}
 
 
 def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> Estimator:
@@ -40,16 +58,21 @@ def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> E
     Centred(inner=Truncated(ratio=0.5, inner=Reduced(kind='int8')))
     >>> from_name("sampled", ratio=0.2)
     Sampled(ratio=0.2)
+    >>> from_name("anchored(0.1, islands)")
+    Anchored(ratio=0.1, strategy='islands')
     """
     family, arguments = _split(name)
     numbers = [float(x) for x in arguments if _is_number(x)]
-    inners = [from_name(x, ratio=ratio, kind=kind) for x in arguments if not _is_number(x)]
-    share = numbers[0] if numbers else ratio
-    takes_number, takes_inner = family in ("truncated", "sampled"), family in ("centred", "truncated")
-    if len(numbers) > takes_number or len(inners) > takes_inner:
+    words = [x for x in arguments if x in STRATEGIES]
+    inners = [from_name(x, ratio=ratio, kind=kind) for x in arguments if not _is_number(x) and x not in STRATEGIES]
+    takes_inner, takes_word = family in ("centred", "truncated"), family == "anchored"
+    if len(numbers) > _NUMBERS.get(family, 0) or len(inners) > takes_inner or len(words) > takes_word:
         raise InvalidValueError(f"method={name!r}: too many arguments; write it like centred(truncated(0.5, int8))")
-    if family in ("truncated", "sampled") and share is None:
-        raise InvalidValueError(f"method={name!r} needs a share of the multiply–adds: give ratio=, such as ratio=0.2")
+    if family in _SHARED:
+        share = numbers[0] if numbers else ratio
+        if share is None:
+            raise InvalidValueError(f"method={name!r} needs a share of the multiply–adds: give ratio=, such as 0.2")
+        return _SHARED[family](share, *(int(x) if x.is_integer() else x for x in numbers[1:]), *words, *inners)
     if family == "exact":
         return Exact()
     if family == "mean_field":
@@ -59,12 +82,6 @@ def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> E
     if family == "centred":
         default: Estimator = Reduced(kind) if ratio is None else Truncated(ratio)
         return Centred(inners[0] if inners else default)
-    if family == "truncated":
-        assert share is not None
-        return Truncated(share, *inners)
-    if family == "sampled":
-        assert share is not None
-        return Sampled(share)
     known = ["auto", *METHODS, *KINDS]
     near = difflib.get_close_matches(family, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

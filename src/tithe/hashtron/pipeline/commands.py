@@ -90,7 +90,7 @@ def arms(a: str, b: str, target: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The settings of both sides: templates or files. On lexica the final neurons are thresholds, unless they say.
 
     >>> arms("forward", "backward", ".")[1]
-    {'final': 'majority', 'direction': 'backward', 'policy': 'law'}
+    {'final': 'majority', 'direction': 'backward'}
     """
     usual = {"final": "majority"} if Path(target).is_dir() else {}
     return {**usual, **template(a)}, {**usual, **template(b)}

@@ -61,7 +61,7 @@ class Template:
 
 
 TEMPLATES: dict[str, Template] = {
-    "backward": Template({"direction": "backward", "policy": "law"}),
+    "backward": Template({"direction": "backward"}),
     "forward": Template({"direction": "forward", "policy": "none"}),
     "careful": Template(
         {

@@ -161,7 +161,7 @@ def test_a_damped_capacity_lies_between_those_of_its_sums(past: History, damper:
     law = CapacityLaw(damper=damper)
     size, most = law.smoothed(past)
     single = [Fraction(each.pivotal, abs(each.total) + 1) for each in past.sums[-law.reads :]]
-    assert min(single) <= most / (size + 1) <= max(single)
+    assert min(single) <= Fraction(most) / (size + 1) <= max(single)
 
 
 def swings(damper: Damper, one: int, other: int, most: int, steps: int) -> list[Fraction]:

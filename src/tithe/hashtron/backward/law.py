@@ -66,7 +66,7 @@ def premodulo_of(total: int, most: int) -> int:
     (16, 2, 4294836225, 4294967295)
     """
     size, most = _checked(total, most, 1)
-    return _squared(Fraction(most, size + 1))
+    return _squared(most, size + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +131,14 @@ class CapacityLaw:
         10000
         """
         size, most = self.smoothed(history)
-        target = _squared(most / ((most - size if self.reverse else size) + 1))
+        target = _squared(most, (most - size if self.reverse else size) + 1)
         if given is None:
             return target
         if self.damper is not None:
             target = self.damper.limit(target, given)
         return target if self.most_change is None else limited(target, given, self.most_change)
 
-    def smoothed(self, history: History) -> tuple[Fraction, Fraction]:
+    def smoothed(self, history: History) -> tuple[Fraction | int, Fraction | int]:
         """|S| and M as the damper weighs them, exactly; their capacity lies between those of the sums. O(``reads``).
 
         Raises ``InvalidValueError`` where no sum has votes.
@@ -152,14 +152,17 @@ class CapacityLaw:
         newest = history.sums[: -self.reads - 1 : -1]
         if not newest:
             raise InvalidValueError("the history has no sum with votes to go by; tally the neuron first")
-        weights = (1,) if self.damper is None else self.damper.weights(len(newest))
+        if self.damper is None:
+            return abs(newest[0].total), getattr(newest[0], self.of)
+        weights = self.damper.weights(len(newest))
         size = sum(weight * abs(sums.total) for weight, sums in zip(weights, newest, strict=True))
         most = sum(weight * getattr(sums, self.of) for weight, sums in zip(weights, newest, strict=True))
         return Fraction(size, sum(weights)), Fraction(most, sum(weights))
 
 
-def _squared(keys: Fraction) -> int:
-    return max(1, min(UNCAPPED, keys.numerator**2 // keys.denominator**2))
+def _squared(most: Fraction | int, parts: Fraction | int) -> int:
+    """(``most``/``parts``)², rounded down and within 32 bits, exactly."""
+    return max(1, min(UNCAPPED, most**2 // parts**2))
 
 
 def _checked(total: int, most: int, least: int = 0) -> tuple[int, int]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tithe.errors import InvalidValueError
 from tithe.hashtron.backward.histories import Neuron, Sums
 from tithe.hashtron.backward.pairs import anti_correlated_pairs
-from tithe.hashtron.backward.selection import Choice, select
+from tithe.hashtron.backward.selection import rank
 from tithe.hashtron.pipeline.journal import Journal
 from tithe.hashtron.pipeline.step import Step, Why
 from tithe.hashtron.pipeline.turns import Turns
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Course", "TimeUp"]
 
 _LEAST_PIVOTAL = 0.01  # share of the votes for hidden neurons
+_LEAST_PROBED, _PART_PROBED = 32, 16  # a sixteenth of the samples is asked at most, but so many
 
 
 class TimeUp(Exception):  # noqa: N818
@@ -91,7 +92,7 @@ class Course:
     def _wake(self, sweep: int) -> None:
         """See to it that hidden neurons have a say: a final neuron that always says the same leaves them none."""
         layer = self._hidden - 1
-        share = self._probe(layer, range(self._topology.layers[layer].neurons))
+        share = self._probe(layer, list(range(self._topology.layers[layer].neurons)))
         if share >= _LEAST_PIVOTAL:
             return
         told = f"after phase 0 only {share:.2%} of the votes for layer {layer} are pivotal"
@@ -102,52 +103,43 @@ class Course:
             return
         for place in self._finals:
             self._timed(self._turns.count(sweep, place, "rebalance", bits, majority(bits)))
-        share = self._probe(layer, range(self._topology.layers[layer].neurons))
+        share = self._probe(layer, list(range(self._topology.layers[layer].neurons)))
         lost = "" if share >= _LEAST_PIVOTAL else ", so its neurons still cannot learn; begin with another network"
         self.warnings.append(f"{told}; the final layer was replaced by a majority, now {share:.2%} are{lost}")
 
     def _layer(self, sweep: int, layer: int) -> bool:
-        """Train every neuron of a layer; whether any could be."""
-        count = self._topology.layers[layer].neurons
-        done, waiting = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        attempts = np.zeros(count, np.int64)
-        before = len(self._turns.steps)
-        partner: int | None = None
-        while not done.all():
-            if (done | waiting).all():
-                waiting[:] = False
-            position, why = self._next(sweep, layer, done | waiting) if partner is None else (partner, "pair")
+        """Train every neuron of a layer; whether any could be. Those that fail wait until the others had their turn."""
+        queue, attempts, trained = self._ranked(sweep, layer), Counter[int](), 0
+        while queue:
+            position, why = queue.popleft()
             attempts[position] += 1
-            step = self._train(sweep, (layer, position), why, int(attempts[position]))
-            done[position], waiting[position] = step.kind != "kept", step.kind == "kept"
+            step = self._train(sweep, (layer, position), why, attempts[position])
+            trained += step.kind == "trained"
+            if step.kind == "kept":
+                queue.append((position, why))
             partner = self._partners.get((layer, position))
-            if partner is not None and (done | waiting)[partner]:
-                partner = None
-        return any(step.kind == "trained" for step in self._turns.steps[before:])
+            for place in [turn for turn in queue if turn[0] == partner]:
+                queue.remove(place)
+                queue.appendleft((place[0], "pair"))
+        return trained > 0
 
-    def _next(self, sweep: int, layer: int, out: NDArray[np.bool_]) -> tuple[int, Why]:
-        """Whose turn it is in a layer, and why; neurons of which nothing is known are probed first."""
-        while True:
-            choice = self._choice(sweep, layer, out)
-            if choice.why != "probe":
-                return choice.neurons[0], choice.why
-            self._probe(layer, choice.neurons)
-
-    def _choice(self, sweep: int, layer: int, out: NDArray[np.bool_]) -> Choice:
+    def _ranked(self, sweep: int, layer: int) -> deque[tuple[int, Why]]:
+        """The neurons of a layer, the most promising first; those of which nothing is known are probed before."""
         seed = [self._seed, sweep, len(self._turns.steps)]
         if self._pipeline.rollback == "medium":
-            free = np.flatnonzero(~out)
-            return Choice((int(np.random.default_rng(seed).choice(free)),), "random")
-        totals, pivotal, known = self._turns.latest[layer]
-        found = select(totals, pivotal, known=known > 0, done=out, seed=seed, tau=self._pipeline.tau)
-        assert found is not None, "somebody is left"
-        return found
+            count = self._topology.layers[layer].neurons
+            return deque((p, "random") for p in np.random.default_rng(seed).permutation(count).tolist())
+        unknown = np.flatnonzero(self._turns.latest[layer][2] == 0)
+        if len(unknown):
+            self._probe(layer, unknown.tolist())
+        totals, pivotal, _ = self._turns.latest[layer]
+        return deque(rank(totals, pivotal, seed=seed, tau=self._pipeline.tau))
 
-    def _probe(self, layer: int, positions: range | tuple[int, ...]) -> float:
+    def _probe(self, layer: int, positions: list[int]) -> float:
         """Tally neurons by some of the samples; the share of the votes that are pivotal."""
         noted = self._journal.recall("probe")
         if noted is None:
-            noted = self._probed(layer, list(positions))
+            noted = self._probed(layer, positions)
             self._journal.note("probe", noted)
         samples, asked = len(self._turns.trainee.targets), noted["asked"]
         for position, (total, pivotal) in zip(noted["positions"], noted["votes"], strict=True):
@@ -160,7 +152,7 @@ class Course:
     def _probed(self, layer: int, positions: list[int]) -> dict[str, Any]:
         turns, random = self._turns, np.random.default_rng([self._seed, layer, len(self._turns.steps)])
         samples = len(turns.trainee.targets)
-        asked = min(samples, self._pipeline.probe)
+        asked = min(samples, self._pipeline.probe, max(_LEAST_PROBED, samples // _PART_PROBED))
         pairs: list[tuple[int, int]] = []
         if self._pipeline.pairs:
             every = turns.trainee.probe_layer(np.sort(random.choice(samples, asked, replace=False)), layer)

@@ -77,7 +77,7 @@ class Pipeline:
         neuron_timeout: seconds after which the training of a neuron counts as failed.
         timeout: seconds of training after which a run ends, with what it has.
         accept: ``"not worse"`` keeps a neuron as it is where the loss of the held-out samples would rise.
-        probe: how many samples are asked of a neuron of which nothing is known, at least 1.
+        probe: how many samples at most are asked about a neuron of which nothing is known.
         pairs: whether the neuron that is most anti-correlated with the one just trained is next.
         rollback: ``"soft"`` goes forward, whatever the direction is; ``"medium"`` goes in the direction given, but
             reads no sums: random neurons, no premodulo; ``"hard"`` is ``fit_network`` and nothing else: no cache, no

@@ -9,6 +9,7 @@ from tithe.audit.formatting import show
 __all__ = ["BACKWARD", "CLAIM", "judge"]
 
 BACKWARD = "backward"
+_ENOUGH = 20  # pairs of task and seed
 
 
 def judge(found: Evidence) -> Finding:
@@ -16,7 +17,7 @@ def judge(found: Evidence) -> Finding:
 
     It fails where one run is out of order, one neuron is lost to a kill, or backward under the law is worse than
     forward with its whole interval. It holds where test accuracy is higher with the whole interval, and under a
-    condition where it is neither. It reads the facts of orders and kills, and the table ``differences`` (policy, final,
+    condition where it is neither, or where there are fewer than 20 pairs to tell. It reads the facts of orders and kills, and the table ``differences`` (policy, final,
     test with its interval).
     """
     facts, rows = found.facts, found.rows("differences")
@@ -38,6 +39,9 @@ def judge(found: Evidence) -> Finding:
         return Finding("fails", "A run is out of order.", measured, reason)
     if facts["again"] or facts["equal"] < facts["trainings"]:
         return Finding("fails", "A kill costs a neuron.", measured, reason)
+    if law["pairs"] < _ENOUGH:
+        return Finding("holds if", "In order and safe; too few pairs to say whether it helps.", measured, reason,
+                       condition="order and safety are what is asked of it.")  # fmt: skip
     if law["test_low"] is not None and law["test_low"] > 0:
         return Finding("holds", "In order, safe, and better than forward.", measured, reason)
     if law["test_high"] is not None and law["test_high"] < 0:

@@ -398,7 +398,7 @@ def ab(
     with Ledger(ledger) as kept, _steps("compares") as tell:
         found = package.compare(
             sets, first, second, seeds=range(seeds), ledger=kept, shares=[stage / 100 for stage in stages],
-            tolerance=tolerance / 100, alpha=alpha, progress=lambda done: tell(done, seeds * len(sets)),
+            tolerance=tolerance / 100, alpha=alpha, progress=lambda done: tell(done, seeds * len(sets)), note=_remark,
         )  # fmt: skip
     _print_rows(["data", "seed", "held out a", "b", "b - a", "gap a", "b", "seconds a", "b"], ab_rows(found.pairs))
     _out.print()

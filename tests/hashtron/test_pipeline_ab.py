@@ -40,7 +40,7 @@ def simulated(draw: Draw, sets: int, seed: int, **options: Any) -> Rollout:
 # --- stopping
 
 
-@pytest.mark.parametrize("sets", [7, 20, 40, 140])
+@pytest.mark.parametrize("sets", [8, 40])
 @pytest.mark.parametrize(
     "draw",
     [
@@ -56,6 +56,11 @@ def test_of_equal_settings_the_second_is_stopped_at_most_as_often_as_said(draw: 
     runs = 400
     stopped = sum(simulated(draw, sets, seed).stopped for seed in range(runs))
     assert stopped <= ALPHA * runs + 3 * (ALPHA * (1 - ALPHA) * runs) ** 0.5
+
+
+def test_nor_is_it_over_many_data_sets() -> None:
+    stopped = sum(simulated(lambda random, n: random.normal(0, 0.02, n), 140, seed).stopped for seed in range(300))
+    assert stopped <= ALPHA * 300 + 3 * (ALPHA * (1 - ALPHA) * 300) ** 0.5
 
 
 def test_a_worse_setting_is_stopped_early_and_a_better_one_never() -> None:
@@ -94,6 +99,17 @@ def test_seeds_of_a_data_set_are_one_difference_unless_it_is_alone() -> None:
     assert two.differences("eval") == pytest.approx([0.1, 0.1]) and two.interval("seconds").mean == 2.0
     assert two.differences("gap") == pytest.approx([-0.1, -0.1])
     assert rollout(["x"], measure, seeds=(0, 2)).differences("eval") == pytest.approx([0.0, 0.2])
+
+
+def test_a_data_set_that_cannot_be_used_is_left_out_and_told(digits: list[TrialSet], tmp_path: Path) -> None:
+    empty = tmp_path / "xyz.tsv"
+    empty.write_text("a\tA\nb\tB\nab\tA B\n")  # no letter has a choice
+    told: list[str] = []
+    found = compare([digits[0], from_lexicon(empty)], GOOD, BAD, note=told.append)
+    assert [pair.name for pair in found.pairs] == ["digit 0"] and found.sets == 2
+    assert len(told) == 1 and "xyz is left out" in told[0] and "no letter with a choice" in told[0]
+    with pytest.raises(InvalidValueError, match="nothing to compare"):
+        compare([from_lexicon(empty)], GOOD, BAD)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tithe.errors import InvalidValueError
+from tithe.errors import InvalidValueError, TitheError
 from tithe.hashtron.pipeline.events import SYSTEM
 from tithe.hashtron.pipeline.pipeline import Pipeline
 from tithe.hashtron.pipeline.rollout import SHARES, Look, Outcome, Pair, Rollout, rollout
@@ -37,6 +37,7 @@ def compare(
     tolerance: float = 0.0,
     alpha: float = 0.05,
     progress: Callable[[int], None] | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> Rollout:
     """Train with two settings on the same splits of the same data sets, from the same networks; see :func:`rollout`.
 
@@ -50,11 +51,13 @@ def compare(
         shares: of the data sets after each stage.
         tolerance: by how much held-out accuracy may fall.
         alpha: the probability that b is stopped though it is as good.
-        progress: called with the number of pairs there are.
+        progress: called with the number of pairs that are done.
+        note: told of a data set that is left out, and why.
 
     Returns:
-        What was found. Raises ``InvalidValueError`` for settings that are not plain or that ``Pipeline`` refuses, and
-        for sets of one name. O(data sets · seeds) trainings of each.
+        What was found. A data set that cannot be had, or that the settings cannot be used on, is left out. Raises
+        ``InvalidValueError`` for settings that are not plain or that ``Pipeline`` refuses, for sets of one name, and
+        where all are left out. O(data sets · seeds) trainings of each.
 
     Source: MISSION H6, H10.
 
@@ -79,20 +82,25 @@ def compare(
             ledger.append(run, SYSTEM, PAIR, {"key": _key(by_name[name], seed, a, b), **asdict(pair)})
         return pair
 
-    def told(name: str, seed: int) -> Pair:
+    def told(name: str, seed: int) -> Pair | None:
         nonlocal done
-        pair = known.get((name, seed)) or measure(name, seed)
+        try:
+            pair = known.get((name, seed)) or measure(name, seed)
+        except TitheError as error:
+            pair = None
+            if note is not None:
+                note(f"{name} is left out: {error}")
         done += 1
         if progress is not None:
             progress(done)
         return pair
 
-    def look(found: Look) -> None:
+    def looked(found: Look) -> None:
         if ledger is not None:
             ledger.append(run, SYSTEM, LOOK, asdict(found))
 
     return rollout(
-        [each.name for each in sets], told, seeds=seeds, shares=shares, tolerance=tolerance, alpha=alpha, look=look
+        [each.name for each in sets], told, seeds=seeds, shares=shares, tolerance=tolerance, alpha=alpha, look=looked
     )
 
 

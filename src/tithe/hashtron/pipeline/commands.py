@@ -76,9 +76,7 @@ def read_sets(target: str) -> tuple[list[TrialSet], list[str]]:
     sets, wrong = [], []
     for path in sorted(Path(target).glob("*.tsv")):
         try:
-            made = from_lexicon(path)
-            made.make(0)
-            sets.append(made)
+            sets.append(from_lexicon(path))
         except TitheError as error:
             wrong.append(f"{path.name} is left out: {error}")
     if not sets:

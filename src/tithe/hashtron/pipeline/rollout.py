@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,14 +133,13 @@ def sizes(sets: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
 
 def rollout(
     names: Sequence[str],
-    measure: Callable[[str, int], Pair],
+    measure: Callable[[str, int], Pair | None],
     *,
     seeds: Sequence[int] = (0,),
     shares: Sequence[float] = SHARES,
     tolerance: float = 0.0,
     alpha: float = 0.05,
     order: int = 0,
-    known: Mapping[tuple[str, int], Pair] | None = None,
     look: Callable[[Look], None] | None = None,
 ) -> Rollout:
     """Compare two settings on growing shares of the data sets, and stop where the second is worse.
@@ -154,17 +153,18 @@ def rollout(
 
     Args:
         names: of the data sets, all different.
-        measure: trains both settings on a data set with a seed.
+        measure: trains both settings on a data set with a seed; ``None`` where that cannot be done, so that it is left
+            out.
         seeds: of each data set.
         shares: of the data sets after each stage.
         tolerance: by how much held-out accuracy may fall, at least 0.
         alpha: the probability above, between 0 and 0.5.
         order: seed of the order in which data sets are taken, so that a stage is no choice.
-        known: pairs that were measured before, by name and seed.
         look: told what each stage found.
 
     Returns:
-        What was found. Raises ``InvalidValueError`` for other arguments. O(data sets · seeds) trainings.
+        What was found. Raises ``InvalidValueError`` for other arguments, and where nothing could be measured. O(data
+        sets · seeds) trainings.
 
     Source: MISSION H6, H10; Bonferroni's inequality; Fisher's test by signs (The Design of Experiments, 1935).
 
@@ -184,19 +184,20 @@ def rollout(
     looks: list[Look] = []
     for before, after in zip((0, *stages), stages, strict=False):
         for name in ordered[before:after]:
-            for seed in seeds:
-                pairs.append((known or {}).get((name, seed)) or measure(name, seed))
+            pairs += [pair for seed in seeds if (pair := measure(name, seed)) is not None]
         found = Rollout(tuple(pairs), (), len(names)).differences("eval")
         looks.append(_look(after, found, tolerance, alpha / len(stages)))
         if look is not None:
             look(looks[-1])
         if looks[-1].worse:
             break
+    if not pairs:
+        raise InvalidValueError(f"none of {len(names)} data sets could be measured; there is nothing to compare")
     return Rollout(tuple(pairs), tuple(looks), len(names))
 
 
 def _look(sets: int, differences: Sequence[float], tolerance: float, alpha: float) -> Look:
-    mean = float(np.mean(differences))
+    mean = float(np.mean(differences)) if len(differences) else math.nan
     if len(differences) < max(2, math.log2(1 / alpha)):
         return Look(sets, mean, None, False)
     upper = interval(differences, 1 - 2 * alpha).high

@@ -18,6 +18,7 @@ REACH = 3
 """Letters around the one in the middle that a key may depend on."""
 
 _WHOLE = (1 << 32) - 1  # of a hash
+_SPREAD = np.uint32(2654435769)  # 2^32 / φ: hash32 hardly mixes numbers that are as small as the codes of letters
 
 
 def _orders() -> tuple[tuple[tuple[int, int], ...], ...]:
@@ -111,5 +112,5 @@ def _hashes(windows: NDArray[np.uint32], interval: Sequence[int]) -> NDArray[np.
         raise InvalidValueError(f"windows of {windows.shape[1]} letters; contexts take {2 * REACH + 1} at least")
     value = np.full(len(windows), before * (REACH + 1) + after, np.uint32)
     for column in range(middle - before, middle + after + 1):
-        value = hash32(value, windows[:, column], _WHOLE)
+        value = hash32(value, windows[:, column] * _SPREAD, _WHOLE)
     return value

@@ -8,14 +8,18 @@ import os
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.errors import DataUnavailableError, TitheError
+from tithe.errors import CorruptFileError, DataUnavailableError, InvalidStateError, TitheError
+from tithe.folder_lock import lock
 from tithe.hashtron.backward.sum_cache import SumCache
 from tithe.hashtron.languages.baseline import letter_accuracy, majority
 from tithe.hashtron.languages.candidates import seen_candidates
@@ -32,6 +36,7 @@ from tithe.hashtron.pipeline.pipeline import Pipeline
 __all__ = ["finished", "model_path", "train_language"]
 
 _RECIPE = 1  # of what is done with settings; a model of another one is trained again
+_PATIENCE, _PAUSE = 120.0, 0.2  # seconds
 
 
 def model_path(folder: str | os.PathLike[str], language: str) -> Path:
@@ -88,23 +93,38 @@ def train_language(
     'cannot read no/such.tsv (No such fil'
     """
     lexicon, out, settings = Path(lexicon), Path(out), settings or Settings()
-    start = time.perf_counter()
-    done = finished(lexicon, out, settings)
-    if done is not None:
-        return done
+    start, runs = time.perf_counter(), out / "runs" / lexicon.stem
     try:
-        return _trained(lexicon, out, settings, start)
+        with _alone(runs):
+            done = finished(lexicon, out, settings)
+            return _trained(lexicon, out, settings, runs, start) if done is None else done
     except (TitheError, OSError) as error:
         return Row(lexicon.stem, seconds=time.perf_counter() - start, error=str(error))
 
 
-def _trained(lexicon: Path, out: Path, settings: Settings, start: float) -> Row:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Have a folder for oneself; wait for whoever is at work there, such as a worker that outlived its scheduler."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            held = lock(folder)
+            break
+        except InvalidStateError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+    with closing(held):
+        yield
+
+
+def _trained(lexicon: Path, out: Path, settings: Settings, runs: Path, start: float) -> Row:
     language, data = lexicon.stem, _read(lexicon)
     words, made_of = parse(data, str(lexicon)), _made_of(data, settings)
     samples = letter_samples(words, seed=settings.seed, width=2 * REACH + 1, held_out=settings.held_out)
     # Another lexicon, or other settings, are another run: what is left of an old one is never gone on with.
-    runs, name = out / "runs" / language, hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
-    model, remarks = _fitted(samples, settings, runs / name, out / "sums" / language)
+    run = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:16]
+    model, remarks = _fitted(samples, settings, runs / run, out / "sums" / language)
     note = "; ".join([words.report(), *remarks] if words.dropped else remarks)
     row = Row(language, len(words), samples.share, **_measured(samples, model), note=note)
     row = replace(row, seconds=time.perf_counter() - start)
@@ -123,12 +143,16 @@ def _fitted(samples: LetterSamples, settings: Settings, run: Path, sums: Path) -
     if len(y):
         held_out = questions(contexts, candidates, samples.held_out)
         pipeline = Pipeline("backward", settings.policy, "majority", settings.sweeps)
+        fit = partial(
+            pipeline.fit, network, X, y, seed=settings.seed, held_out=held_out if len(held_out[1]) else None, folder=run
+        )
         with SumCache(sums) as cache, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # they are in the run
-            found = pipeline.fit(
-                network, X, y, seed=settings.seed, held_out=held_out if len(held_out[1]) else None, cache=cache,
-                folder=run,
-            )  # fmt: skip
+            try:
+                found = fit(cache=cache)
+            except (CorruptFileError, InvalidStateError):  # what is left of a run is of no use: it begins anew
+                shutil.rmtree(run)
+                found = fit(cache=cache)
         network, remarks = found.network, found.warnings
     return Pronouncer(samples.alphabet, samples.chunks, candidates, contexts, network), remarks
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tithe.errors import InvalidStateError, InvalidValueError
-from tithe.hashtron import Hashtron
+from tithe.hashtron import Hashtron, Layer, Network, Pipeline, Topology
+from tithe.hashtron.combiners import MajorityPool
 from tithe.hashtron.pipeline.alerts import Band, Limits, alerts
 from tithe.hashtron.pipeline.events import LedgerEvents, payload
 from tithe.hashtron.pipeline.step import Step
@@ -148,6 +150,31 @@ def test_it_can_be_closed_twice_and_not_used_afterwards(tmp_path: Path) -> None:
         assert len(ledger.read()) == 1  # a ledger that was given stays open
     with pytest.raises(InvalidValueError, match="room is 0"):
         LedgerEvents(tmp_path / "runs.db", "one", room=0)
+
+
+def test_a_run_that_was_killed_and_went_on_has_every_event_once_and_its_alerts_in_turn(tmp_path: Path) -> None:
+    steps = [replace(step, train=0.99 if step.number >= 3 else 0.7) for step in many(12)]
+    for part in (steps[:5], steps[7:9]):  # two steps were lost with the first process
+        with LedgerEvents(tmp_path / "runs.db", "one") as events:
+            for step in part:
+                events(step)
+    with LedgerEvents(tmp_path / "runs.db", "one") as events:
+        for step in steps[9:]:
+            events(step)
+        assert events.complete(steps) == 2 and events.complete(steps) == 0
+    with Ledger(tmp_path / "runs.db") as ledger:
+        assert sorted(event.payload["number"] for event in ledger.read(kind="neuron")) == list(range(12))
+        assert [event.payload["on"] for event in ledger.read(kind="alert")] == [True]
+
+
+def test_every_step_of_a_pipeline_becomes_an_event(tmp_path: Path) -> None:
+    topology = Topology((Layer(9, combiner=MajorityPool(3, 1, 3, capwidth=3)), Layer(1)))
+    start, X = Network.random(topology, np.random.default_rng(0)), np.arange(60)
+    with LedgerEvents(tmp_path / "runs.db", "one") as events:
+        run = Pipeline(sweeps=2).fit(start, X, X // 3 % 2, seed=0, held_out=(X + 60, X // 3 % 2), progress=events)
+        assert events.complete(run.steps) == 0
+    with Ledger(tmp_path / "runs.db") as ledger:
+        assert [event.payload for event in ledger.read(kind="neuron")] == [payload(step) for step in run.steps]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")

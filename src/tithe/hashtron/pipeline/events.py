@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.hashtron.pipeline.alerts import Alerts, Limits
 from tithe.hashtron.pipeline.step import Step
-from tithe.ledger import Ledger
+from tithe.ledger import Event, Ledger
 
 __all__ = ["ALERT", "NEURON", "SYSTEM", "LedgerEvents", "payload"]
 
@@ -38,11 +39,11 @@ class LedgerEvents:
     Steps are events of system ``hashtron`` and kind ``neuron``, alerts of kind ``alert``. A call only puts the step
     into a queue; a thread works out alerts and writes what has come up ten times a second, in one transaction. Where
     the queue is full the call waits, so that nothing is lost. When the process is killed, the last tenth of a second
-    is; the run itself is durable elsewhere.
+    is; the run itself is durable elsewhere, and ``complete`` makes up for it once it has gone on to its end.
 
     Args:
         ledger: an open one, which stays open, or the path of one.
-        run: the name of the run.
+        run: the name of the run; where it has events already, alerts go on from these.
         room: steps that may wait.
         limits: of the alerts.
 
@@ -102,6 +103,40 @@ class LedgerEvents:
             self._ledger.close()
         self._check_error()
 
+    def flush(self) -> None:
+        """Wait until all that was noted is in the ledger. Raises ``InvalidStateError`` where that fails."""
+        self._check_process()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting or self._error is not None)
+        self._check_error()
+
+    def complete(self, steps: Iterable[Step]) -> int:
+        """Note those of a run's steps that its events lack, because a process was killed before it wrote them.
+
+        Args:
+            steps: all of the run, ``Run.steps``.
+
+        Returns:
+            How many they were. Raises as a call does. O(steps + events of the run).
+
+        >>> import tempfile
+        >>> steps = [Step(i, 0, 0, i, "trained", "gold", 1, False, 100, 20, 4, 4, 16) for i in range(3)]
+        >>> with LedgerEvents(f"{tempfile.mkdtemp()}/runs.db", "one") as events:
+        ...     events(steps[2])
+        ...     events.complete(steps), events.complete(steps)
+        (2, 0)
+        """
+        self.flush()
+        there = {event.payload["number"] for event in self._read()}
+        missing = [step for step in steps if step.number not in there]
+        for step in missing:
+            self(step)
+        self.flush()
+        return len(missing)
+
+    def _read(self) -> list[Event]:
+        return self._ledger.read(run=self._run, system=SYSTEM, kind=NEURON)
+
     def _make_room(self) -> None:
         self._check_process()
         self._check_error()
@@ -125,6 +160,8 @@ class LedgerEvents:
 
     def _work(self) -> None:
         try:
+            for event in self._read():
+                self._alerts.after(Step(**{name: event.payload[name] for name in _LEFT}))
             while not (self._closing and not self._waiting):
                 with self._changed:
                     self._changed.wait_for(lambda: self._closing or len(self._waiting) >= self._room, _PAUSE)

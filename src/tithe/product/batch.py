@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tithe.product.complex_products import multiply_complex
 from tithe.product.operands import Shape
 from tithe.product.pair import Pair
 from tithe.product.planner import Outcome, multiply_at_ratio, multiply_by, multiply_within
@@ -12,7 +13,7 @@ from tithe.product.probing import Probing
 from tithe.product.rates import Rates
 from tithe.product.request import Request
 
-__all__ = ["multiply", "shares_right"]
+__all__ = ["child", "multiply", "shares_right"]
 
 
 def multiply(
@@ -23,16 +24,15 @@ def multiply(
     The failure probability is shared by the items of the batch. ``generator`` only seeds two others, one for
     estimators and one for the probes that judge them, so neither sees the other's numbers.
     """
-    drawing, judging = (_child(generator, A.device) for _ in range(2))
+    drawing, judging = (child(generator, A.device) for _ in range(2))
     failure = 1 - request.confidence
     if shares_right(B):  # items are groups of rows
         rows = A.expand(*shape.lead, shape.m, shape.k).reshape(-1, shape.k)
-        outcome = _one(Pair(rows, B.reshape(shape.k, shape.n)), shape.batch, request, failure, known, drawing, judging)
+        outcome = _one(rows, B.reshape(shape.k, shape.n), shape.batch, request, failure, known, drawing, judging)
         return outcome.product.view(shape.output), [outcome]
     left, right = shape.items(A, B)
     outcomes = [
-        _one(Pair(left(i), right(i)), 1, request, failure / shape.batch, known, drawing, judging)
-        for i in range(shape.batch)
+        _one(left(i), right(i), 1, request, failure / shape.batch, known, drawing, judging) for i in range(shape.batch)
     ]
     return torch.stack([outcome.product for outcome in outcomes]).view(shape.output), outcomes
 
@@ -43,7 +43,8 @@ def shares_right(B: Tensor) -> bool:
 
 
 def _one(
-    pair: Pair,
+    A: Tensor,
+    B: Tensor,
     groups: int,
     request: Request,
     failure: float,
@@ -51,6 +52,9 @@ def _one(
     drawing: torch.Generator,
     judging: torch.Generator,
 ) -> Outcome:
+    if A.is_complex():
+        return multiply_complex(A, B, groups, request, failure, known, drawing, judging)
+    pair = Pair(A, B)
     if not request.auto:
         probing = Probing(pair, groups, judging)
         return multiply_by(probing, request.estimator(known.fastest_kind), request.tol, failure, drawing)
@@ -60,11 +64,12 @@ def _one(
     return multiply_at_ratio(Probing(pair, groups, judging), request.ratio, request.tol, failure, drawing)
 
 
-def _child(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
-    child = torch.Generator(device)
+def child(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    """A generator of its own on ``device``, seeded by one draw of ``generator``; by fresh entropy without one."""
+    made = torch.Generator(device)
     if generator is None:
-        child.seed()
+        made.seed()
     else:
         seed = torch.randint(2**62, (), generator=generator, device=generator.device)
-        child.manual_seed(int(seed))
-    return child
+        made.manual_seed(int(seed))
+    return made

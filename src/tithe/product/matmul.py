@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from tithe.errors import InvalidValueError
 from tithe.product import batch
+from tithe.product.compiling import opaque
 from tithe.product.estimators import Estimator
 from tithe.product.gradients import differentiable
 from tithe.product.operands import Shape, check_operands
@@ -28,6 +31,7 @@ _TOO_SMALL = Attempt("auto", "too small to gain anything")
 _NOT_ASKED = Attempt("auto", "neither tol nor ratio allows an error")
 
 
+@opaque
 def matmul(
     A: Tensor,
     B: Tensor,
@@ -37,6 +41,7 @@ def matmul(
     method: str | Estimator = "auto",
     confidence: float = 0.999,
     generator: torch.Generator | None = None,
+    gradients: Literal["exact", "same"] = "exact",
 ) -> tuple[Tensor, Receipt]:
     """Multiply, for less where that is safe: the result carries a checked error bound, or it is the plain product.
 
@@ -46,26 +51,32 @@ def matmul(
     product. ``method`` names one estimator in place of the planner's choice.
 
     Args:
-        A: left operand, shape (..., m, k): float64, float32, float16 or bfloat16, any strides, CPU or CUDA.
+        A: left operand, shape (..., m, k): float64, float32, float16, bfloat16, complex64 or complex128, any strides,
+            CPU or CUDA.
         B: right operand, shape (..., k, n), of the same dtype and device; batch dimensions broadcast.
         tol: relative error allowed, > 0.
         ratio: share of the plain multiply–adds to spend, in (0, 1].
         method: ``auto``, one of ``tithe.product.METHODS``, a kind such as ``int8``, whatever a receipt calls a
-            method, or an estimator.
+            method, or an estimator. Complex operands take it for each of three real products.
         confidence: probability in (0, 1) that all bounds of this call hold.
-        generator: makes random choices repeatable; it is advanced by two draws. Fresh entropy without one.
+        generator: makes random choices repeatable; it is advanced by two draws, by three for gradients of the
+            same. Fresh entropy without one.
+        gradients: ``exact`` for plain products in the backward pass, or ``same`` for products under the same ``tol``,
+            ``ratio``, ``method`` and ``confidence`` as this one, with random choices of their own.
 
     Returns:
         The product, shape (..., m, n), of the operands' dtype, and a ``Receipt``: what was spent, what the plain
         product costs (its seconds an estimate from this machine's measured rates), the bound, and what was tried.
 
     Raises:
-        InvalidValueError: shapes, devices, ``tol``, ``ratio``, ``method`` or ``confidence`` that cannot be used.
-        InvalidDTypeError: operands that are not real floating-point tensors of one dtype.
+        InvalidValueError: shapes, devices, or any other argument that cannot be used.
+        InvalidDTypeError: operands that are not floating-point tensors of one dtype.
 
-    Gradients are those of the plain product. Under autocast, too, the operands are multiplied in the dtype they have.
-    A plan costs O(n²); products under a millisecond go straight to the plain one. The first call on a machine measures
-    its rates for a few seconds and keeps them in the user's cache. Source: MISSION M1.
+    Gradients are those of the plain product; made by ``sampled`` products they are so on average, for whatever
+    gradient arrives. ``torch.compile`` runs a call as it is, between two graphs. Under autocast, too, the operands are
+    multiplied in the dtype they have. A plan costs O(n²); products under a millisecond go straight to the plain one.
+    The first call on a machine measures its rates for a few seconds and keeps them in the user's cache.
+    Source: MISSION M1.
 
     >>> A, B = torch.rand(1024, 1024), torch.rand(1024, 1024)
     >>> C, receipt = matmul(A, B, tol=0.02)
@@ -77,15 +88,26 @@ def matmul(
     kind = "cuda" if A.is_cuda else "cpu"
     if torch.is_autocast_enabled(kind):
         with torch.autocast(kind, enabled=False):
-            return matmul(A, B, tol=tol, ratio=ratio, method=method, confidence=confidence, generator=generator)
+            return matmul(
+                A,
+                B,
+                tol=tol,
+                ratio=ratio,
+                method=method,
+                confidence=confidence,
+                generator=generator,
+                gradients=gradients,
+            )
     request = _request(tol, ratio, method, confidence)
+    if gradients not in ("exact", "same"):
+        raise InvalidValueError(f"gradients={gradients!r}: 'exact' or 'same' is expected")
     largest = _largest(A, B, shape)
     known: Rates | None = None
     reason = _without_a_look(shape, largest, request)
     if reason is None:
         known = rates(A.device)
         start = time.perf_counter()  # measuring the rates, once on a machine, is no part of this product
-        quick = known.plain_seconds(A.dtype, math.prod(largest)) < _SMALL_SECONDS
+        quick = _plain_seconds(known, A, shape, largest) < _SMALL_SECONDS
         if not known.table or (request.auto and ratio is None and quick):
             reason = _TOO_SMALL if known.table else Attempt("auto", f"nothing is known of {A.device.type} devices")
     if reason is not None or known is None:
@@ -99,11 +121,11 @@ def matmul(
         outcomes.extend(made)
         return product
 
-    product = differentiable(A, B, multiply)
+    product = differentiable(A, B, multiply, _backward(request, gradients, generator, A.device))
     spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=_seconds_since(start, A))
     plain = Cost(shape.flops)
     times = shape.batch * shape.m // largest[0]
-    usual = times * known.plain_seconds(A.dtype, math.prod(largest))
+    usual = times * _plain_seconds(known, A, shape, largest)
     if math.isfinite(usual):
         plain = Cost(shape.flops, seconds=usual, estimated=("seconds",))
     return product, _receipt(outcomes, spent, plain, confidence)
@@ -134,7 +156,35 @@ def _without_a_look(shape: Shape, largest: tuple[int, int, int], request: Reques
         return None
     if request.tol is None:
         return _NOT_ASKED
-    return _TOO_SMALL if 2.0 * math.prod(largest) <= _SMALL_FLOPS else None
+    return _TOO_SMALL if 2.0 * shape.products * math.prod(largest) <= _SMALL_FLOPS else None
+
+
+def _plain_seconds(known: Rates, A: Tensor, shape: Shape, largest: tuple[int, int, int]) -> float:
+    return shape.products * known.plain_seconds(A.dtype.to_real(), math.prod(largest))
+
+
+def _backward(
+    request: Request, gradients: str, generator: torch.Generator | None, device: torch.device
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """How the products of the backward pass are made; random ones see nothing of the forward pass's choices."""
+    if gradients == "exact":
+        return torch.matmul
+    own = None if generator is None else batch.child(generator, device)
+
+    def again(A: Tensor, B: Tensor) -> Tensor:
+        product, _ = matmul(
+            A,
+            B,
+            tol=request.tol,
+            ratio=request.ratio,
+            method=request.method,
+            confidence=request.confidence,
+            generator=own,
+            gradients="same",
+        )
+        return product
+
+    return again
 
 
 def _seconds_since(start: float, A: Tensor) -> float | None:

@@ -14,17 +14,21 @@ from tithe.errors import InvalidDTypeError, InvalidValueError
 __all__ = ["DTYPES", "Shape", "check_operands"]
 
 _NO_BATCH = torch.Size()
-DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64, torch.complex128)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Sizes of a product (..., m, k) · (..., k, n): ``lead`` are the broadcast batch dimensions."""
+    """Sizes of a product (..., m, k) · (..., k, n): ``lead`` are the broadcast batch dimensions.
+
+    ``products`` is how many real products the plain one takes: four where the operands are complex.
+    """
 
     m: int
     k: int
     n: int
     lead: torch.Size
+    products: int = 1
 
     @property
     def batch(self) -> int:
@@ -38,8 +42,8 @@ class Shape:
 
     @property
     def flops(self) -> float:
-        """Operations of the plain product, a multiply–add counted as two."""
-        return 2.0 * self.batch * self.m * self.k * self.n
+        """Operations of the plain product, a real multiply–add counted as two."""
+        return 2.0 * self.products * self.batch * self.m * self.k * self.n
 
     def items(self, A: Tensor, B: Tensor) -> tuple[Callable[[int], Tensor], Callable[[int], Tensor]]:
         """Two functions that give the i-th left and right operand of the batch, as views."""
@@ -58,7 +62,7 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
     """The sizes of ``A @ B``; O(1).
 
     Raises:
-        InvalidDTypeError: not tensors, not real floating point, or of two different dtypes.
+        InvalidDTypeError: not tensors, not of a dtype in ``DTYPES``, or of two different dtypes.
         InvalidValueError: fewer than two dimensions, sizes that do not fit, or two devices.
 
     >>> check_operands(torch.ones(5, 2, 3), torch.ones(3, 4)).output
@@ -68,7 +72,7 @@ def check_operands(A: Tensor, B: Tensor) -> Shape:
         (m, k), (rows, n) = A.shape, B.shape
         plain = A.layout is B.layout is torch.strided and A.dtype is B.dtype and A.dtype in DTYPES
         if plain and k == rows and A.device == B.device:
-            return Shape(m, k, n, _NO_BATCH)
+            return Shape(m, k, n, _NO_BATCH, 4 if A.is_complex() else 1)
     except (AttributeError, TypeError, ValueError):
         pass
     return _with_batches(A, B)
@@ -81,7 +85,8 @@ def _with_batches(A: Tensor, B: Tensor) -> Shape:
             raise InvalidDTypeError(f"{name} is a {type(X).__name__}; a torch.Tensor is expected (torch.as_tensor)")
         if X.dtype not in DTYPES:
             known = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
-            raise InvalidDTypeError(f"{name} is {X.dtype}; one of {known} is expected (use {name}.float())")
+            remedy = "to(torch.complex64)" if X.is_complex() else "float()"
+            raise InvalidDTypeError(f"{name} is {X.dtype}; one of {known} is expected (use {name}.{remedy})")
         if X.layout is not torch.strided:
             raise InvalidDTypeError(f"{name} has layout {X.layout}; a dense tensor is expected (use {name}.to_dense())")
         if X.dim() < 2:
@@ -105,4 +110,4 @@ def _with_batches(A: Tensor, B: Tensor) -> Shape:
             f"A has shape {tuple(A.shape)} and B {tuple(B.shape)}: the batch sizes {tuple(A.shape[:-2])} and "
             f"{tuple(B.shape[:-2])} do not broadcast"
         ) from None
-    return Shape(m, k, B.shape[-1], lead)
+    return Shape(m, k, B.shape[-1], lead, 4 if A.is_complex() else 1)

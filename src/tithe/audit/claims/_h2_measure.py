@@ -116,16 +116,14 @@ def _killed(run: Run, folder: Path, records: Rows, tries: int) -> Row:
     for number in range(tries):
         run.progress(0.5 + 0.3 * number / tries, f"kill -9, {number + 1} of {tries}")
         target = folder / f"killed-{number}"
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _WRITER, str(source), str(target)], stdout=subprocess.PIPE, text=True
-        )
-        assert writer.stdout is not None
-        for _ in range(int(random.integers(1, 60))):
-            told = writer.stdout.readline()
-        time.sleep(float(random.uniform(0, 0.01)))
-        writer.kill()
-        safe = int((writer.stdout.read().split() or [told])[-1])
-        writer.wait()
+        command = [sys.executable, "-c", _WRITER, str(source), str(target)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            for _ in range(int(random.integers(1, 60))):
+                told = writer.stdout.readline()
+            time.sleep(float(random.uniform(0, 0.01)))
+            writer.kill()
+            safe = int((writer.stdout.read().split() or [told])[-1])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a torn end is what there should be
             with SumCache(target) as cache:

@@ -106,6 +106,8 @@ def correlations(steps: Iterable[Training]) -> dict[str, float]:
     """How the premodulos of trainings go with the margins (|S|+1)/V: by ranks, by logarithms, and as they are."""
     pairs = [((abs(each.sums.total) + 1) / each.sums.pivotal, each.premodulo) for each in steps if each.premodulo]
     margins, given = np.array(pairs, np.float64).T
+    if min(margins.std(), given.std()) == 0:
+        return {"spearman": 0.0, "r2": 0.0, "linear": 0.0}
     return {
         "spearman": float(spearmanr(margins, given).statistic),
         "r2": _r2(np.log(margins), np.log(given)),
@@ -114,7 +116,7 @@ def correlations(steps: Iterable[Training]) -> dict[str, float]:
 
 
 def _r2(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    return float(np.corrcoef(x, y)[0, 1] ** 2) if x.std() > 0 and y.std() > 0 else 0.0
+    return float(np.corrcoef(x, y)[0, 1] ** 2)
 
 
 def _moves(steps: Iterable[Training]) -> float:

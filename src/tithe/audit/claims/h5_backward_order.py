@@ -17,8 +17,8 @@ def judge(found: Evidence) -> Finding:
 
     It fails where one run is out of order, one neuron is lost to a kill, or backward under the law is worse than
     forward with its whole interval. It holds where test accuracy is higher with the whole interval, and under a
-    condition where it is neither, or where there are fewer than 20 pairs to tell. It reads the facts of orders and kills, and the table ``differences`` (policy, final,
-    test with its interval).
+    condition where it is neither, or where there are fewer than 20 pairs to tell. It reads the facts of orders and
+    kills, and the tables ``accuracies`` and ``differences`` (policy, final, test with its interval).
     """
     facts, rows = found.facts, found.rows("differences")
     if not rows or not facts.get("runs"):

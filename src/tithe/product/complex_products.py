@@ -88,7 +88,7 @@ def multiply_complex(
         if way.estimators != made:
             made, product = way.estimators, karatsuba(pairs, way.estimators, drawing)
             spent += _operations(pairs[0], way.estimators)
-        bound = _bound(A, B, product, groups, way.probes, failure / len(ways), judging, request.tol)
+        bound = _bound(A, B, product, pairs, groups, way.probes, failure / len(ways), judging, request.tol)
         spent += _checking(pairs[0], way.probes)
         if request.tol is None or bound.upper <= request.tol:
             return Outcome(product, way.name, bound, spent, tuple(tried.values()))
@@ -174,6 +174,7 @@ def _bound(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    pairs: tuple[Pair, Pair, Pair],
     groups: int,
     probes: int,
     failure: float,
@@ -181,8 +182,9 @@ def _bound(
     tol: float | None,
 ) -> Bound:
     """The bound that fresh probes give, the largest over the groups; in complex128 where rounding could hide tol."""
-    norms = torch.linalg.vector_norm(C.view(groups, -1), dim=1, dtype=torch.complex128).tolist()
-    operands = math.prod(float(torch.linalg.vector_norm(X, dtype=torch.complex128)) for X in (A, B))
+    rows = torch.linalg.vector_norm(torch.view_as_real(C).flatten(1), dim=1).double().square()
+    norms = rows.view(groups, -1).sum(1).sqrt().tolist()
+    operands = math.prod(math.hypot(*sides) for sides in zip(*(pair.norms for pair in pairs[:2]), strict=True))
     (k, n), dtype = B.shape, A.dtype if float32_is_exact() else torch.complex128
 
     def rounding(norm: float) -> float:  # as for real products of twice the contraction length
@@ -194,8 +196,8 @@ def _bound(
     omega = gaussian(n, probes, dtype.to_real(), A.device, judging).to(dtype)
     residual = A.to(dtype) @ (B.to(dtype) @ omega) - C.to(dtype) @ omega
     worst = Bound.exact()
-    for rows, norm in zip(residual.view(groups, -1, probes), norms, strict=True):
-        item = relative_bound(rows, norm, failure=failure / groups, slack=rounding(norm))
+    for item_rows, norm in zip(residual.view(groups, -1, probes), norms, strict=True):
+        item = relative_bound(item_rows, norm, failure=failure / groups, slack=rounding(norm))
         worst = max(worst, item, key=lambda bound: bound.upper)
     return worst
 

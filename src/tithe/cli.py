@@ -395,11 +395,16 @@ def ab(
     sets, wrong = read_sets(data)
     for told in wrong:
         _remark(told)
-    with Ledger(ledger) as kept, _steps("compares") as tell:
-        found = package.compare(
-            sets, first, second, seeds=range(seeds), ledger=kept, shares=[stage / 100 for stage in stages],
-            tolerance=tolerance / 100, alpha=alpha, progress=lambda done: tell(done, seeds * len(sets)), note=_remark,
-        )  # fmt: skip
+    try:
+        with Ledger(ledger) as kept, _steps("compares") as tell:
+            found = package.compare(
+                sets, first, second, seeds=range(seeds), ledger=kept, shares=[stage / 100 for stage in stages],
+                tolerance=tolerance / 100, alpha=alpha, progress=lambda done: tell(done, seeds * len(sets)),
+                note=_remark,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        _remark("interrupted; the same command goes on where it was")
+        raise
     _print_rows(["data", "seed", "held out a", "b", "b - a", "gap a", "b", "seconds a", "b"], ab_rows(found.pairs))
     _out.print()
     _print_rows(["b - a", "mean [95 % interval]"], ab_totals(found))

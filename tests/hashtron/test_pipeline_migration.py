@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import tithe
 from tithe.errors import CorruptFileError, InvalidStateError, InvalidValueError, ModelFileError
-from tithe.hashtron import Layer, Network, Pipeline, SumCache, Topology, fit_network, load, save, tally
+from tithe.hashtron import Layer, Network, Pipeline, SumCache, Topology, fit_network, load, save, tally, tally_layer
 from tithe.hashtron.combiners import MajorityPool
 from tithe.hashtron.pipeline import migration
 from tithe.hashtron.pipeline.migration import CACHE, MODEL, migrate
@@ -50,10 +51,12 @@ def test_a_model_of_the_reference_comes_with_the_sums_of_all_its_neurons(referen
     assert done.records == 455 and done.compared == 256 and done.model == tmp_path / "new" / MODEL
     assert done.accuracy == pytest.approx((old.predict(ROOTS[0]) == ROOTS[1]).mean())
     assert [layer.neurons for layer in done.margins] == [375, 75, 5]
-    trace = old.trace(ROOTS[0])
+    trace, layer_votes = old.trace(ROOTS[0]), tally_layer(old, *ROOTS, 1)
     with SumCache(done.cache) as cache:
         rows = cache.records()
         assert len(cache) == 455 and cache.recovered == ""
+    assert rows["votes"][rows["layer"] == 1].tolist() == layer_votes.totals.tolist()
+    assert rows["pivotal"][rows["layer"] == 1].tolist() == layer_votes.pivotal.tolist()
     for index in (0, 200, 374, 375, 449, 450, 454):
         votes, (layer, position) = tally(old, trace, ROOTS[1], index), old.topology.place(index)
         (row,) = rows[(rows["layer"] == layer) & (rows["position"] == position)]
@@ -85,6 +88,20 @@ def test_without_samples_the_cache_is_empty(reference: Path, tmp_path: Path) -> 
     assert (done.records, done.accuracy, done.margins, done.compared) == (0, None, (), 4096)
     with SumCache(tmp_path / "new" / CACHE) as cache:
         assert len(cache) == 0
+
+
+def lzw(text: bytes) -> bytes:
+    """As Go's ``compress/lzw`` could write it: lowest bits first, cleared before a code needs more than nine bits."""
+    codes = [code for at in range(0, len(text), 200) for code in (256, *text[at : at + 200])]
+    packed = int(sum(code << 9 * place for place, code in enumerate([*codes, 257])))
+    return packed.to_bytes(-(-9 * (len(codes) + 1) // 8), "little")
+
+
+def test_a_model_in_the_older_compression_can_be_moved(reference: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old.json.t.lzw"
+    old.write_bytes(lzw(zlib.decompress(reference.read_bytes())))
+    done = migrate(old, tmp_path / "new", topology="squareroot")
+    assert load(done.model).neurons == load(reference, "squareroot").neurons
 
 
 def test_a_single_neuron_can_be_moved(tmp_path: Path) -> None:

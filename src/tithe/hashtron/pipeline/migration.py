@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,7 +18,6 @@ from tithe.hashtron.backward.distribution import LayerMargins
 from tithe.hashtron.backward.records import Record
 from tithe.hashtron.backward.staleness import fingerprint
 from tithe.hashtron.backward.sum_cache import SumCache
-from tithe.hashtron.layer_votes import tally_layer
 from tithe.hashtron.model_files import load, save
 from tithe.hashtron.network import Network
 from tithe.hashtron.topology import Topology
@@ -127,27 +125,24 @@ def _write(
             return 0, None, ()
         X, y = map(np.asarray, samples)
         trainee = Trainee(network, X, y, loss=loss)
-        cache.extend(list(_records(trainee, X, fingerprint(X, y), loss)))
+        cache.extend(list(_records(trainee, fingerprint(X, y))))
         cache.snapshot()
         return len(cache), trainee.accuracy, tuple(cache.margins())
 
 
-def _records(trainee: Trainee, X: NDArray[Any], data: int, loss: Loss | None) -> Iterator[Record]:
+def _records(trainee: Trainee, data: int) -> Iterator[Record]:
     """A record of each neuron, under run 0, before all that a pipeline makes."""
-    network, now = trainee.network, time.time()
-    layers, index, samples = network.topology.layers, 0, len(trainee.targets)
-    for number, layer in enumerate(layers):
+    topology, now = trainee.network.topology, time.time()
+    for index, neuron in enumerate(trainee.network.neurons):
+        layer, position = topology.place(index)
         start = time.perf_counter()
-        votes = tally_layer(network, X, trainee.targets, number, loss=loss)
-        seconds = (time.perf_counter() - start) / layer.neurons
-        for position, (total, pivotal) in enumerate(zip(votes.totals.tolist(), votes.pivotal.tolist(), strict=True)):
-            neuron = network.neurons[index]
-            yield Record(
-                number, position, 0, now, votes=total, outputs=2 * trainee.answered_true(index) - samples,
-                samples=samples, pivotal=pivotal, premodulo=_premodulo(neuron.program, neuron.filter.cells),
-                seconds=seconds, train=trainee.accuracy, prior=trainee.prior, data=data, final=layer.combiner is None,
-            )  # fmt: skip
-            index += 1
+        votes = trainee.tally(index, balanced=False)  # weights are of no matter for the sums
+        yield Record(
+            layer, position, 0, now, votes=votes.total, outputs=2 * trainee.answered_true(index) - votes.samples,
+            samples=votes.samples, pivotal=votes.pivotal, premodulo=_premodulo(neuron.program, neuron.filter.cells),
+            seconds=time.perf_counter() - start, train=trainee.accuracy, prior=trainee.prior, data=data,
+            final=topology.layers[layer].combiner is None,
+        )  # fmt: skip
 
 
 def _premodulo(program: tuple[tuple[int, int], ...], cells: bytes) -> int:

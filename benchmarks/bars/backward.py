@@ -13,7 +13,7 @@ from tithe.audit.hashtron_tasks import TOPOLOGY, present, split
 from tithe.audit.sum_scans import compare, draw, filled, scans
 
 _NEURONS, _REPEATS = 455, 21
-_OVERHEAD, _LEAST, _HALF = 1.1, -0.5, 0.5
+_OVERHEAD, _LEAST, _HALF, _OVER_GUESSING = 1.1, -0.5, 0.5, 0.01
 
 
 @bar("sum-cache")
@@ -59,15 +59,18 @@ def overhead() -> Iterator[Reading]:
 @bar("generalisation-gap")
 def gap() -> Iterator[Reading]:
     """The policy that validation chooses against no cap, on test samples that no choice has seen."""
-    held = []
-    for task in present():
+    held, better = [], 0
+    for task in (*present(), *present(noisy=True)):
         found = hashtron_backward.gap(task, hashtron_backward.choose(task)[0])
         test = found.test
         held.append(test.low is not None and test.low >= _LEAST and found.share <= _HALF)
+        better += held[-1] and found.chosen.test > found.chosen.prior + _OVER_GUESSING
         figure = (
             f"{found.policy}: test {test.mean:+.2f} [{test.low:+.2f}, {test.high:+.2f}] points over no cap, gap "
             f"{found.chosen.gap:.1%} of {found.none.gap:.1%}; test {found.chosen.test:.1%}, guessing "
             f"{found.chosen.prior:.1%}"
         )
-        yield Reading(task, figure, f"lower end ≥ {_LEAST}, gap ≤ {_HALF:.0%} of it", held[-1])
-    yield Reading("tasks of those named beforehand", f"{sum(held)} of {len(held)}", "≥ 3", sum(held) >= 3)
+        target = f"lower end ≥ {_LEAST}, gap ≤ {_HALF:.0%} of it"
+        yield Reading(f"{task}: {'holds' if held[-1] else 'does not'}", figure, target, None)
+    figure = f"{sum(held)} of {len(held)}, {better} of them better than guessing"
+    yield Reading("tasks of those named beforehand", figure, "≥ 3", sum(held) >= 3)

@@ -197,7 +197,7 @@ def _pair_of_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.
 
 
 def _table(name: str) -> Callable[[np.random.Generator], Split]:
-    """Is it of the second class, or, where the target is a quantity, above the median of what is known?"""
+    """Whether a row is of the second class or, where the target is a quantity, above the median of what is known."""
 
     def make(random: np.random.Generator) -> Split:
         table = data.load(name)

@@ -15,6 +15,7 @@ from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     backward,
     events,
     hashtrons,
+    languages,
     lattice,
     package,
     pipeline,

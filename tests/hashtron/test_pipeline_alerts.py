@@ -158,6 +158,18 @@ def test_changes_between_trembling_and_swinging_change_nothing(ratios: list[floa
     assert list(watch.on) == (["oscillation"] if on else [])
 
 
+@given(st.lists(st.sampled_from([-19, -15, -11, 11, 15, 19]), max_size=30), st.booleans())
+def test_margins_that_change_a_little_more_than_not_at_all_change_nothing(changes: list[int], on: bool) -> None:
+    """In thousandths of a margin: 10 is nothing, 20 is something."""
+    watch, total, sweep = Alerts(), 5000, 0
+    for sweep in range(6 if on else 3):
+        watch.after(replace(HIDDEN, samples=10_000, pivotal=10_000, total=total, sweep=sweep))
+    for change in changes:
+        total, sweep = total + 10 * change, sweep + 1
+        assert watch.after(replace(HIDDEN, samples=10_000, pivotal=10_000, total=total, sweep=sweep)) == ()
+    assert list(watch.on) == (["stagnation"] if on else [])
+
+
 steps = st.builds(
     lambda **change: replace(HIDDEN, **change),
     layer=st.integers(0, 1),

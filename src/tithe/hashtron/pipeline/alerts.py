@@ -58,7 +58,7 @@ class Limits:
         gap: training minus held-out accuracy that shows it.
         change: mean change of a margin from sweep to sweep: below ``off`` a sweep has changed nothing, above ``on`` it
             has changed something.
-        sweeps: sweeps in a row that changed nothing: more than these raise the alert.
+        sweeps: sweeps that changed nothing, with none between them that changed something: more raise the alert.
         swing: factor by which a premodulo must have changed to have swung; up to ``off`` it has come to rest.
         swings: alternating swings that raise the alert.
         failures: steps in one layer, one after the other, without anything trained, that raise the alert.
@@ -186,7 +186,6 @@ class _Stagnation:
     sweep: int = 0
     before: dict[Neuron, float] = field(default_factory=dict)
     now: dict[Neuron, float] = field(default_factory=dict)
-    changed: bool = True
     unchanged: int = 0
 
     def holds(self, step: Step, before: bool) -> bool:
@@ -200,11 +199,12 @@ class _Stagnation:
         both = self.now.keys() & self.before.keys()
         if both:
             change = sum(abs(self.now[neuron] - self.before[neuron]) for neuron in both) / len(both)
-            self.changed = self.limits.change.state(change, self.changed)
-            self.unchanged = 0 if self.changed else self.unchanged + 1
-            self.text = f"{self.unchanged} sweeps have left the margins of {len(both)} neurons as they were"
-            if self.changed:
+            if change > self.limits.change.on:
+                self.unchanged = 0
                 self.text = f"the margins of {len(both)} neurons have changed by {change:.3f} on average"
+            elif change < self.limits.change.off:  # in between it is neither
+                self.unchanged += 1
+                self.text = f"{self.unchanged} sweeps have left the margins of {len(both)} neurons as they were"
         self.sweep, self.before, self.now = sweep, {**self.before, **self.now}, {}
 
 

@@ -28,7 +28,7 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound
 
-__all__ = ["karatsuba", "multiply_complex", "real_pairs"]
+__all__ = ["karatsuba", "multiply_complex", "real_pairs", "real_parts"]
 
 Three = tuple[Estimator, Estimator, Estimator]
 _ADDED = math.sqrt(5)  # errors e of P, Q and S make √(2e² + 2e² + e²) if they are independent
@@ -104,8 +104,19 @@ def real_pairs(A: Tensor, B: Tensor) -> tuple[Pair, Pair, Pair]:
     >>> [(pair.A.item(), pair.B.item()) for pair in real_pairs(A, A)]
     [(1.0, 1.0), (2.0, 2.0), (3.0, 3.0)]
     """
-    (left, left_i), (right, right_i) = ((X.real.contiguous(), X.imag.contiguous()) for X in (A, B))
-    return Pair(left, right), Pair(left_i, right_i), Pair(left + left_i, right + right_i)
+    P, Q, S = map(Pair, real_parts(A), real_parts(B))
+    return P, Q, S
+
+
+def real_parts(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Real part, imaginary part and their sum: what an operand gives to each of the three, contiguous.
+
+    >>> [part.item() for part in real_parts(torch.tensor([[1 + 2j]]))]
+    [1.0, 2.0, 3.0]
+    """
+    X = X.resolve_conj()
+    real, imaginary = X.real.contiguous(), X.imag.contiguous()
+    return real, imaginary, real + imaginary
 
 
 def karatsuba(pairs: tuple[Pair, Pair, Pair], by: Three, generator: torch.Generator | None = None) -> Tensor:

@@ -39,6 +39,7 @@ bench: $(VENV)/.ready-dev ## side-by-side measurements against peers; hours: eac
 	$(BIN)/python -m benchmarks.renormalizing
 	$(BIN)/python -m benchmarks.lattice
 	$(BIN)/python -m benchmarks.sum_cache
+	$(BIN)/python -m benchmarks.hashtron_backward
 
 bars: $(VENV)/.ready-dev ## every bar: command, figure, target, machine, date
 	$(BIN)/python -m benchmarks.bars

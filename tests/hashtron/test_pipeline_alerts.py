@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.errors import InvalidValueError
@@ -182,6 +182,7 @@ steps = st.builds(
 )
 
 
+@settings(max_examples=60)
 @given(st.lists(st.tuples(steps, st.integers(0, 1)), max_size=60))
 def test_on_and_off_take_turns_and_the_same_steps_say_the_same(given: list[tuple[Step, int]]) -> None:
     run, sweep = [], 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
@@ -109,13 +109,14 @@ KEPT = st.builds(
 )
 
 
+@settings(max_examples=40)
 @given(SETTINGS, KEPT, st.sampled_from([".toml", ".json"]))
 def test_a_template_survives_its_file(
-    tmp_path_factory: pytest.TempPathFactory, settings: dict[str, Any], kept: Retention, ending: str
+    tmp_path_factory: pytest.TempPathFactory, given_settings: dict[str, Any], kept: Retention, ending: str
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"mine{ending}"
-    assert load_template(save_template(Template(settings, kept), path)) == Template(settings, kept)
-    assert template(str(path)) == settings
+    assert load_template(save_template(Template(given_settings, kept), path)) == Template(given_settings, kept)
+    assert template(str(path)) == given_settings
 
 
 def test_none_is_left_out_of_toml(tmp_path: Path) -> None:

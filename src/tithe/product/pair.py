@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tithe.golden import golden_indices
 from tithe.product.kernels.lines import line_sums
 from tithe.product.tails import tails
 
 __all__ = ["Pair", "RankOne"]
 
-_LINES = 64
+_LINES = 128  # that show how a product decays
 _BEFORE_THE_SHIFT = ("row_means", "column_means", "_row_sums", "_column_sums", "_row_ends", "_column_ends")
 
 
@@ -46,6 +47,10 @@ class Pair:
         """Keep sums of squares of the rows of A, (m,), and the columns of B, (n,), that a pass has met on its way."""
         if rows is not None and columns is not None:
             self._noted = rows, columns
+
+    def note_tails(self, tails: NDArray[np.float64]) -> None:
+        """Keep the ``tails`` that a wider look at the product has found."""
+        self.__dict__["tails"] = tails
 
     @property
     def area(self) -> float:
@@ -177,13 +182,18 @@ class Pair:
 
     @cached_property
     def tails(self) -> NDArray[np.float64]:
-        """Mean square of the product's entries beyond its first r directions, from at most 64 lines of each operand."""
-        rows, columns = (max(1, count // _LINES) for count in (self.m, self.n))
-        lines = Pair(self.A[::rows][:_LINES], self.B[:, ::columns][:, :_LINES],
-                     None if self.a is None else self.a[::rows][:_LINES],
-                     None if self.b is None else self.b[::columns][:_LINES])  # fmt: skip
-        product = (self if self.m <= _LINES and self.n <= _LINES else lines).product
-        return tails(product.cpu().numpy()) if bool(product.isfinite().all()) else np.full(1, math.inf)
+        """Mean square of the product's entries beyond its first r directions, as at most 128 lines of each side show.
+
+        For r up to half of those lines: of mere noise, the last directions of a block are far lighter than the first.
+        """
+        rows, columns = (
+            torch.from_numpy(golden_indices(n, min(n, _LINES))).to(self.A.device) for n in (self.m, self.n)
+        )
+        shifts = (None, None) if self.a is None or self.b is None else (self.a[rows], self.b[columns])
+        product = Pair(self.A.index_select(0, rows), self.B.index_select(1, columns), *shifts).product
+        if not bool(product.isfinite().all()):
+            return np.full(1, math.inf)
+        return tails(product.cpu().numpy())[: 1 + min(product.shape) // 2]
 
     @property
     def left(self) -> Tensor:

@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 from tithe.product.estimators import (
+    Anchored,
     Approximation,
     Centred,
     Estimator,
     Exact,
+    Fourier,
+    LowRank,
     MeanField,
     Sampled,
+    Sketched,
+    Trajectory,
     Truncated,
     flops,
 )
@@ -113,10 +118,22 @@ def multiply_at_ratio(
 
 
 def most_accurate(pair: Pair, share: float) -> Estimator:
-    """What should err least for ``share`` of the multiply–adds, no certificate in it; O(k) beside a sample."""
-    basic = (Truncated(share), Sampled(share))
-    options: tuple[Estimator, ...] = (MeanField(), *basic, *(Centred(estimator) for estimator in basic))
-    return min(options, key=Sample(pair).expected_error)
+    """What should err least for ``share`` of the multiply–adds and a few passes, no certificate in it.
+
+    O(k) beside a sample, and a look at 128 rows and columns that shows how the product decays.
+    """
+    by_slices: tuple[Estimator, ...] = (Truncated(share), Sampled(share), Sketched(share), Trajectory(share))
+    by_directions: tuple[Estimator, ...] = (
+        Fourier(share),
+        *(LowRank(share, iterations) for iterations in (0, 1)),
+        *(Anchored(share, strategy) for strategy in ("golden", "islands")),
+    )
+    most = share * pair.flops + 4 * (pair.area + pair.m * pair.n)
+    options = [MeanField(), *by_slices, *(Centred(estimator) for estimator in by_slices), *by_directions]
+    within = [e for e in options if flops(e.work(pair.m, pair.k, pair.n, pair.A.dtype)) <= most]
+    sample = Sample(pair)
+    sample.pair.note_tails(pair.tails)
+    return min(within, key=sample.expected_error)
 
 
 def multiply_by(

@@ -33,7 +33,7 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 5
+_VERSION = 6
 _SMALL = 128
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
 # From the most accurate kind to the least, on data that fit all of them.
@@ -205,10 +205,11 @@ def _time(run: Callable[[], object], device: torch.device) -> float:
 
 def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]]:
     """Each elementary step on square operands of one size, and how much of it one call does."""
-    n = A.shape[0]
+    n, generator = A.shape[0], torch.Generator(A.device).manual_seed(0)
     area, cube = float(n * n), float(n) ** 3
     u, ones = A[0].clone(), torch.ones(n, dtype=torch.float32, device=A.device)
     probes, index = A[:, :16].contiguous(), torch.arange(0, n, 2, device=A.device)
+    few = min(n, 64)
     total = torch.zeros(n, n, dtype=torch.int32, device=A.device)
     double, half, brain = ((A.to(d), B.to(d)) for d in (torch.float64, torch.float16, torch.bfloat16))
     steps: dict[str, tuple[Callable[[], object], float]] = {
@@ -217,6 +218,12 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
         "gemm.float16": (lambda: half[0] @ half[1], cube),
         "gemm.bfloat16": (lambda: brain[0] @ brain[1], cube),
         **{f"gemm.{kind}": (_integer_product(A, integers.LEVELS[kind]), cube) for kind in integers.worth_having()},
+        **{
+            f"gemm.thin.{str(X.dtype).removeprefix('torch.')}": (_thin_products(X, Y, few), 3 * area * few)
+            for X, Y in ((A, B), double)
+        },
+        "gemm.factor": (lambda: torch.linalg.qr(A[:, :few]), 2.0 * n * few**2),
+        "random": (lambda: torch.randn(n, few, generator=generator, device=A.device), float(n * few)),
         "mean": (lambda: A.mean(0), area),
         "reach": (lambda: (A.amin(1), A.amax(1)), area),
         "round": (lambda: (passes.round_lines(A, u, 31), passes.round_lines(A.T, u, 31)), 2 * area),
@@ -239,6 +246,12 @@ def _steps(A: Tensor, B: Tensor) -> dict[str, tuple[Callable[[], object], float]
             tiny = (A.to(torch.float8_e4m3fn), B.to(torch.float8_e4m3fn))
             steps["gemm.float8"] = (lambda: floats.float8_sums(*tiny, ones, ones), cube)
     return steps
+
+
+def _thin_products(A: Tensor, B: Tensor, few: int) -> Callable[[], object]:
+    """A few rows by all columns, all rows by a few columns, and a product of those: memory, too, has its share."""
+    tall, flat = A[:, :few].contiguous(), B[:few].contiguous()
+    return lambda: (flat @ A, B @ tall, tall @ flat)
 
 
 def _integer_product(A: Tensor, level: int) -> Callable[[], object]:

@@ -7,10 +7,21 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from tithe.product.certificate import safety_factor
-from tithe.product.estimators import SCALED, Centred, Estimator, Exact, MeanField, Reduced, Truncated
+from tithe.product.estimators import (
+    SCALED,
+    Anchored,
+    Centred,
+    Estimator,
+    Exact,
+    LowRank,
+    MeanField,
+    Reduced,
+    Truncated,
+)
 from tithe.product.pair import Pair
 from tithe.product.probing import LADDER, checking_work
 from tithe.product.rates import Rates
@@ -22,6 +33,7 @@ _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain p
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
 _MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
+_DIRECTIONS = range(8, 120, 4)  # of a product of low rank that may be kept
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
 
 
@@ -104,3 +116,40 @@ def _expected_to_do(
             if share <= _MOST_KEPT:
                 part = Truncated(math.ceil(1000 * share) / 1000, inner)
                 yield (Centred(part) if centre else part), probes
+    yield from _of_low_rank(pair, sample, tol, failure)
+
+
+def _of_low_rank(pair: Pair, sample: Sample, tol: float, failure: float) -> Iterator[tuple[Estimator, int]]:
+    """What makes the product from few of its directions, if those are nearly all of it.
+
+    Most products are not like that, and the sample says so for little. Should it say that they are, a look at more
+    lines has to agree, and find no more directions for them: else it is the lines that are few. What such a product
+    misses lies in few directions too, the worst case of the certificate.
+    """
+    allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
+    sizes = (pair.m, pair.k, pair.n)
+    counts = [count for count in _DIRECTIONS if count <= min(sizes) // 4]
+    if not counts or not _relative(LowRank, sample.pair, counts[-1]) <= max(allowed.values()):
+        return
+    if _directions(pair, allowed[LADDER[0]]) > 1.3 * _directions(sample.pair, allowed[LADDER[0]]) + 4:
+        return
+    families: tuple[type[Anchored | LowRank], ...] = (Anchored, LowRank)
+    for family in families:
+        for probes, most in allowed.items():
+            if count := next((count for count in counts if _relative(family, pair, count) <= most), 0):
+                yield family.of(count, *sizes, pair.A.dtype), probes
+                break
+
+
+def _directions(pair: Pair, error: float) -> int:
+    """Directions beyond which less than that relative error is left."""
+    return int(np.argmax(np.append(pair.tails <= error**2 * pair.tails[0], True)))
+
+
+def _relative(family: type[Anchored | LowRank], pair: Pair, count: int) -> float:
+    """Relative error to be expected of so many directions of the product."""
+    m, _, n = pair.whole
+    all_of_it = pair.tails[0]
+    if not 0 < all_of_it < math.inf:
+        return math.inf
+    return math.sqrt(family.missed(pair.tails, count, m, n) / all_of_it)

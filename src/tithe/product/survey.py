@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tithe.product.kernels.lines import Lines, survey_lines
 from tithe.product.pair import Pair, RankOne
+from tithe.product.tails import tails
 
 __all__ = ["SurveyedPair", "survey"]
 
@@ -78,6 +79,12 @@ class SurveyedPair(Pair):
             for lines in self._known
         )  # fmt: skip
         return math.sqrt(left + turning * right)
+
+    @cached_property
+    def tails(self) -> NDArray[np.float64]:
+        """Of any pair, but from all lines of this one and for all r: hopes, which a wider look has to confirm."""
+        product = self.product.numpy()
+        return tails(product) if np.isfinite(product).all() else np.full(1, math.inf)
 
     def halved_weights(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Squared weights ‖A:ₗ‖²·‖Bₗ:‖² of all slices, (k,), from one half of the lines and from the other."""

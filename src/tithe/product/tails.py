@@ -6,53 +6,55 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg
 
 __all__ = ["beyond", "tails"]
 
-_SPARE = 8  # lines that are kept to judge the last direction by
+_SPARE = 8  # directions that are kept to judge the last one by
 
 
 def tails(block: NDArray[Any]) -> NDArray[np.float64]:
-    """Mean square of the entries that the first r pivots of ``block`` leave, for r = 0, 1, ….
+    """Mean square of the entries that the first r singular directions of ``block`` leave, for r = 0, 1, ….
 
-    Pivoted QR takes the heaviest column that is left, again and again. What it leaves has p − r rows and q − r columns
-    that count, so the mean over those estimates that of the whole product, of which the block is a sample. The last
-    eight directions are left out: too few lines would judge them.
+    What they leave has p − r rows and q − r columns that count: r directions fit as much of any noise. So the mean
+    over those estimates that of the whole product, of which the block is a sample. The last eight directions are left
+    out: too few lines would judge them.
 
     Args:
         block: some rows and columns of a product, (p, q), finite.
 
     Returns:
-        float64, (max(1, min(p, q) − 8),), about falling. O(pq·min(p, q)). Source: Businger and Golub 1965.
+        float64, (max(1, min(p, q) − 8),), about falling. O(pq·min(p, q)).
 
     >>> tails(np.outer(np.arange(1.0, 11.0), np.ones(10))).round(9).tolist()
     [38.5, 0.0]
     """
     p, q = block.shape
     count = max(1, min(p, q) - _SPARE)
-    triangle = linalg.qr(block, mode="r", pivoting=True, check_finite=False)[0][: min(p, q)]
-    rows = np.square(np.triu(triangle), dtype=np.float64).sum(1)
-    left = np.cumsum(rows[::-1])[::-1][:count]
+    squares = np.square(np.linalg.svd(block, compute_uv=False), dtype=np.float64)
     r = np.arange(count)
-    return np.asarray(left / ((p - r) * (q - r)))
+    return np.asarray(np.cumsum(squares[::-1])[::-1][:count] / ((p - r) * (q - r)))
 
 
-def beyond(left: NDArray[np.float64], count: int, smaller: int) -> float:
+def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: int = 0) -> float:
     """Mean square of an entry that ``count`` random directions of a product are expected to miss.
 
-    Of r directions that matter, ``count`` > r + 1 random ones leave (1 + r/(count − r − 1)) times what lies beyond r
-    (Halko, Martinsson and Tropp 2011, SIAM Review 53(2), theorem 10.5); the best such r is taken.
+    Of r directions that matter, ``count`` > r + 1 random ones leave (1 + r/(count − r − 1)) times what lies beyond r,
+    and the power 1/(2q + 1) of that after q power iterations (Halko, Martinsson and Tropp 2011, SIAM Review 53(2),
+    theorem 10.5 and section 10.4). The best r with eight directions to spare is taken, or two with iterations: with
+    fewer that mean is of little use.
 
     Args:
         left: what ``tails`` found.
         count: directions that are kept.
         smaller: the smaller side of the whole product, all of whose directions would leave nothing.
+        iterations: power iterations that the directions went through.
 
-    >>> beyond(np.array([1.0, 0.0]), 3, 100), beyond(np.array([1.0, 1.0]), 50, 100)
+    >>> beyond(np.array([1.0, 0.0]), 9, 100), beyond(np.array([1.0, 1.0]), 50, 100)
     (0.0, 0.5)
     """
     if count >= smaller:
         return 0.0
-    r = np.arange(max(1, min(len(left), count - 1)))
-    return float(np.min(left[r] * (1 + r / np.maximum(count - r - 1, 1)))) * (1 - count / smaller)
+    spare = 2 if iterations else _SPARE
+    r = np.arange(max(1, min(len(left), count - spare + 1)))
+    missed = (1 + r / np.maximum(count - r - 1, 1)) ** (1 / (2 * iterations + 1))
+    return float(np.min(left[r] * missed)) * (1 - count / smaller)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.product.estimators.budget import affordable, thin, wide
-from tithe.product.estimators.protocol import Approximation, Look, Work
+from tithe.product.estimators.protocol import Approximation, Look, Work, flops
 from tithe.product.estimators.sampled import check_share
 from tithe.product.pair import Pair, RankOne
 from tithe.product.tails import beyond
@@ -64,11 +66,26 @@ class LowRank:
         """``ratio`` of the multiply–adds, thin products all of them."""
         return self._work(self._rank(m, k, n, dtype), m, k, n, dtype)
 
+    @classmethod
+    def of(cls, rank: int, m: int, k: int, n: int, dtype: torch.dtype) -> LowRank:
+        """The one with that rank and no power iteration for (m, k)·(k, n) operands.
+
+        >>> LowRank.of(48, 2048, 2048, 2048, torch.float32).name
+        'low_rank(0.1183, 0)'
+        """
+        share = flops(cls(1.0, 0)._work(rank, m, k, n, dtype)) / (2.0 * m * k * n)
+        return cls(min(1.0, math.ceil(1e4 * share) / 1e4), 0)
+
     def expected_error(self, pair: Pair, look: Look) -> float:
         """What lies beyond the rank, and what random vectors miss of that which does not."""
         m, k, n = pair.whole
-        missed = beyond(pair.tails, self._rank(m, k, n, pair.A.dtype), min(m, n))
-        return math.sqrt(pair.m * pair.n * missed)
+        rank = self._rank(m, k, n, pair.A.dtype)
+        return math.sqrt(pair.m * pair.n * beyond(pair.tails, rank, min(m, n), iterations=self.iterations))
+
+    @staticmethod
+    def missed(tails: NDArray[np.float64], rank: int, m: int, n: int) -> float:
+        """Mean square of an entry's error without power iterations, given the ``tails`` of an (m, n) product."""
+        return beyond(tails, rank, min(m, n))
 
     def prepared(self, B: Tensor, *, generator: torch.Generator | None = None) -> Factored:
         """A static right operand (k, n) factorised once: every product with it then costs two thin ones.

@@ -51,9 +51,9 @@ def recommended_capacity(records: Rows | Sequence[Record], *, least: int = 20) -
     with which capacity, may have depended on each other.
 
     It has not shown to be of use: on five real yes-or-no tasks, new runs in which all neurons had the capacity that was
-    recommended by four earlier runs differed in test accuracy from runs with a random octave by -0.6 [-8.1, 6.8]
-    points, from the capacity law by -2.5 [-9.2, 4.3] and from no cap by -1.8 [-11.7, 8.0]. On one task it was better
-    than a random octave (Italian s, 4.1 [2.4, 5.9] points), on one worse (breast cancer, -10.9 [-16.1, -5.8])
+    recommended by four earlier runs differed in test accuracy from runs with a random octave by 1.0 [-2.5, 4.6] points,
+    from the capacity law by -1.0 [-2.7, 0.8] and from no cap by -0.4 [-5.5, 4.6]. On one task it was better than no cap
+    (Italian s, 5.5 [4.0, 7.1] points), on one worse (breast cancer, -5.8 [-9.9, -1.7])
     (``python -m benchmarks.capacity_advice``).
 
     Args:

@@ -11,6 +11,7 @@ split off from their training words, as all were chosen; the held-out words are 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -70,7 +71,8 @@ class Found:
         seconds: of the command, killed and run again.
         killed_after: languages that were finished when it was killed.
         touched: of these, whose model was written again.
-        first: runs whose first record in the sum cache is of the last layer.
+        runs: languages of which neurons were trained; not those in which no letter has a choice.
+        first: of these, where the first record in the sum cache is of the last layer.
         records: neurons in the sum caches.
     """
 
@@ -78,6 +80,7 @@ class Found:
     seconds: float
     killed_after: int
     touched: int
+    runs: int
     first: int
     records: int
 
@@ -103,17 +106,18 @@ def measure(out: Path, jobs: int) -> Found:
     with subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and len(list(models.glob("*.pronouncer"))) < _KILL_AFTER:
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # it had ended
+            os.killpg(process.pid, signal.SIGKILL)
     written = {path: path.stat().st_mtime_ns for path in models.glob("*.pronouncer")}
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(command, check=False, stdout=subprocess.DEVNULL)  # 1 where a language has no model
     seconds = time.perf_counter() - start
     touched = sum(path.stat().st_mtime_ns != before for path, before in written.items())
-    first = records = 0
+    runs = first = records = 0
     for folder in (models / "sums").iterdir():
         with SumCache(folder) as cache:
             rows = cache.records()
-        first, records = first + bool(rows["final"][0]), records + len(rows)
-    return Found(tuple(read_rows(models / TABLE)), seconds, len(written), touched, first, records)
+        runs, first, records = runs + 1, first + bool(rows["final"][0]), records + len(rows)
+    return Found(tuple(read_rows(models / TABLE)), seconds, len(written), touched, runs, first, records)
 
 
 def figures(rows: tuple[Row, ...]) -> dict[str, float]:

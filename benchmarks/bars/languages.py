@@ -38,3 +38,5 @@ def every_language() -> Iterator[Reading]:
         "trained again of what was finished when it was killed", f"{found.touched} of {found.killed_after}", "none",
         not found.touched and found.killed_after > 0,
     )  # fmt: skip
+    figure = f"{found.first} of {found.runs}"
+    yield Reading("runs that begin with the last layer", figure, "all", found.first == found.runs > 0)

@@ -1,5 +1,6 @@
 """The code in the documents runs, and the links between them lead somewhere."""
 
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -27,6 +28,12 @@ def test_code_runs(
         digits = tithe.data.load("digits")
         setting |= {"images": digits.train_x[:300], "labels": digits.train_y[:300], "more": digits.test_x}
         shutil.copy(ROOT / "tests" / "hashtron" / "vectors" / "squareroot_medium.json.t.zlib", tmp_path)
+    if page.name == "languages.md":
+        words = ["".join(letters) for letters in itertools.product("abc", repeat=4)]
+        (tmp_path / "lexica").mkdir()
+        sounds = (" ".join(word).replace("c a", "k a").replace("c", "s") for word in words)
+        lexicon = (f"{word}\t{said}\n" for word, said in zip(words, sounds, strict=True))
+        (tmp_path / "lexica" / "xyz.tsv").write_text("".join(lexicon))
     if page.name == "resolvent.md":
         digits = tithe.data.load("digits")
         images = torch.tensor(digits.train_x[:512], dtype=torch.float32) / 16

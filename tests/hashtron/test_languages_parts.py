@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.data import available, describe
@@ -77,6 +77,7 @@ def test_candidates_are_what_a_letter_had_the_most_frequent_first(french):
         seen_candidates(train, 9, most=0)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 15), min_size=1, max_size=6), min_size=1, max_size=9), st.integers(0, 99))
 def test_the_best_candidate_has_the_highest_score_and_then_the_lowest_rank(per_letter, first):
     labels = [np.arange(len(each)) + first for each in per_letter]

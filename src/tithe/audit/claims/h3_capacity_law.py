@@ -89,7 +89,7 @@ CLAIM = Claim(
     ),
     claimed="premodulo goes with the margin, R² > 0.7; collisions make it generalise",
     baseline="no cap; a constant of the law's median; the law turned round, or with another neuron's sums",
-    budget=9.0,
+    budget=8.0,
     measure=_measure,
     judge=judge,
 )

@@ -78,7 +78,7 @@ CLAIM = Claim(
     ),
     claimed="highest information gain",
     baseline="a random order, and the opposite one, with as many trainings",
-    budget=8.0,
+    budget=5.0,
     measure=_measure,
     judge=judge,
 )

@@ -81,7 +81,7 @@ CLAIM = Claim(
     ),
     claimed="every run begins with the final neuron; optimal",
     baseline="the same trainings in the reference's random order",
-    budget=10.0,
+    budget=9.0,
     measure=_measure,
     judge=judge,
 )

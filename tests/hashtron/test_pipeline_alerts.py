@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tithe.errors import InvalidValueError
-from tithe.hashtron.pipeline.alerts import Alert, Alerts, Band, Limits, alerts
+from tithe.hashtron.pipeline.alert_limits import Band, Limits
+from tithe.hashtron.pipeline.alerts import Alert, Alerts, alerts
 from tithe.hashtron.pipeline.step import Step
 
 HIDDEN = Step(0, 0, 0, 0, "trained", "gold", 1, False, 1000, 100, 40, 0, 64, 0.7, 0.65, 0.5, 0.01)

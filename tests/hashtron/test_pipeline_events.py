@@ -13,7 +13,8 @@ import pytest
 from tithe.errors import InvalidStateError, InvalidValueError
 from tithe.hashtron import Hashtron, Layer, Network, Pipeline, Topology
 from tithe.hashtron.combiners import MajorityPool
-from tithe.hashtron.pipeline.alerts import Band, Limits, alerts
+from tithe.hashtron.pipeline.alert_limits import Band, Limits
+from tithe.hashtron.pipeline.alerts import alerts
 from tithe.hashtron.pipeline.events import LedgerEvents, payload
 from tithe.hashtron.pipeline.step import Step
 from tithe.ledger import Ledger

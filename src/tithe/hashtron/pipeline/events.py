@@ -10,7 +10,8 @@ from dataclasses import asdict
 from typing import Any
 
 from tithe.errors import InvalidStateError, InvalidValueError
-from tithe.hashtron.pipeline.alerts import Alerts, Limits
+from tithe.hashtron.pipeline.alert_limits import Limits
+from tithe.hashtron.pipeline.alerts import Alerts
 from tithe.hashtron.pipeline.step import Step
 from tithe.ledger import Event, Ledger
 

@@ -12,6 +12,7 @@ import torch
 from scipy import stats
 
 import tithe
+from benchmarks import anchors
 from benchmarks.bars.bar import Reading, bar
 from tithe import machine
 from tithe.meter import paired
@@ -19,7 +20,7 @@ from tithe.parallel import threads
 from tithe.product.certificate import norm_bounds
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "product"))
-from families import ERRORS, FAMILIES
+from families import ERRORS, FAMILIES, noisy_rank
 
 _TRIALS = 1500
 _PAIRS = 21
@@ -63,6 +64,9 @@ def tolerance() -> Iterator[Reading]:
                     "centred(sign)",
                     "truncated(0.25)",
                     "centred(truncated(0.5))",
+                    "anchored(0.3)",
+                    "low_rank(0.3)",
+                    "fourier(0.3)",
                 ):
                     C, receipt = tithe.matmul(A, B, tol=tol, method=method, generator=g)
                     error = float((C - truth).norm() / truth.norm())
@@ -91,6 +95,35 @@ def speed() -> Iterator[Reading]:
         target = f"≤ {most:.0%}" + (" with VNNI" if needs_vnni else "")
         holds = None if needs_vnni and not vnni and found.ratio > most else found.ratio <= most
         yield Reading(f"{family}, n={n}, tol {tol:.2%}", figure, target, holds)
+
+
+@bar("low-rank")
+def low_rank() -> Iterator[Reading]:
+    """A product of rank 40 with 0.1 % of noise, by the planner, certificate included."""
+    n, tol = 2048, 1e-2
+    A, B = noisy_rank(40, n, 1e-3, torch.Generator().manual_seed(1))
+    with threads(1):
+        C, receipt = tithe.matmul(A, B, tol=tol)
+        found = paired(lambda: tithe.matmul(A, B, tol=tol), lambda: A @ B, _PAIRS)
+    truth = A.double() @ B.double()
+    error = float((C - truth).norm() / truth.norm())
+    figure = f"{found.ratio:.1%} [{found.low:.1%}, {found.high:.1%}] by {receipt.method}, error {error:.2%}"
+    holds = found.ratio <= 0.2 and error <= tol
+    yield Reading(f"rank 40 and 0.1 % noise, n={n}, tol {tol:.0%}", figure, "≤ 20 % of fp32", holds)
+
+
+@bar("kernels")
+def kernels() -> Iterator[Reading]:
+    """The smallest ratio with which anchors keep the error of Gaussian kernels within 0.01 %."""
+    for where in ("line", "stars"):
+        for bandwidth in anchors.BANDWIDTHS:
+            ratio, strategy, error = anchors.smallest(where, bandwidth)
+            most = 0.05 if bandwidth >= 0.1 else anchors.RATIOS[-1]  # of narrow kernels any ratio is as good
+            whole = f", {anchors.certified(ratio, strategy):.1%} with a certificate" if ratio < 1 else ""
+            figure = f"{ratio:.1%} ({strategy}), error {error:.4%}{whole}"
+            target = f"≤ {most:.0%}, error ≤ {anchors.MOST:.2%}"
+            what = f"{where}, bandwidth {bandwidth:g} of the range, n={anchors.N}"
+            yield Reading(what, figure, target, ratio <= most and error <= anchors.MOST)
 
 
 @bar("overhead")

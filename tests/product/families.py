@@ -50,6 +50,12 @@ def _wave(n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
     return torch.exp(-((x[:, None] - x) ** 2) / 0.02), torch.sin(40 * x[:, None] * x) + 0.1 * _normal(n, g)
 
 
+def noisy_rank(rank: int, n: int, noise: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A matrix of low rank with noise of that share of its norm, times a Gaussian one."""
+    A = torch.randn(n, rank, generator=g) @ torch.randn(rank, n, generator=g)
+    return A + noise * A.norm() / n * _normal(n, g), _normal(n, g)
+
+
 FAMILIES: dict[str, Maker] = {
     "uniform": lambda n, g: (_uniform(n, g), _uniform(n, g)),
     "normal": lambda n, g: (_normal(n, g), _normal(n, g)),

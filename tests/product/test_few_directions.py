@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from families import FAMILIES
+from families import FAMILIES, noisy_rank
 from torch.utils.flop_counter import FlopCounterMode
 
 import tithe
@@ -42,9 +42,7 @@ def made(estimator: Estimator, A: torch.Tensor, B: torch.Tensor) -> float:
 
 
 def noisy(rank: int, n: int, noise: float) -> tuple[torch.Tensor, torch.Tensor]:
-    g = generator()
-    A = torch.randn(n, rank, generator=g) @ torch.randn(rank, n, generator=g)
-    return A + noise * math.sqrt(rank) * torch.randn(n, n, generator=g), torch.randn(n, n, generator=g)
+    return noisy_rank(rank, n, noise, generator())
 
 
 def kernel(n: int, bandwidth: float) -> torch.Tensor:

@@ -6,6 +6,7 @@ import pytest
 from tithe.data import available, describe
 from tithe.data.locate import read
 from tithe.errors import CorruptFileError
+from tithe.folder_lock import lock
 from tithe.hashtron import SumCache
 from tithe.hashtron.languages import parse, split_words
 from tithe.hashtron.languages.pronouncer import load_pronouncer
@@ -123,6 +124,17 @@ def test_a_run_that_cannot_be_gone_on_with_begins_anew(polish, trained, tmp_path
     assert calls == [False, False]
     one, two = (load_pronouncer(model_path(out, "pol"))[0] for out in (trained[0], tmp_path))
     assert one.network.neurons == two.network.neurons
+
+
+@pytest.mark.parametrize("patience", [0.0, 60.0])
+def test_somebody_else_at_work_is_waited_for(polish, tmp_path, monkeypatch, patience):
+    monkeypatch.setattr("tithe.hashtron.languages.training._PATIENCE", patience)
+    held = lock(tmp_path / "runs" / "pol")
+    monkeypatch.setattr("time.sleep", lambda seconds: held.close())  # who was at work ends
+    row = train_language(polish, tmp_path, Settings(sweeps=1))
+    held.close()
+    assert ("somebody else is at work" in row.error) == (patience == 0)
+    assert model_path(tmp_path, "pol").exists() == (patience > 0)
 
 
 BROKEN = {

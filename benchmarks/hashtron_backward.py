@@ -21,7 +21,7 @@ from rich.table import Table
 
 from tithe import machine
 from tithe.audit.hashtron_pipelines import Cost, End, Given, end, ended, overhead
-from tithe.audit.hashtron_tasks import Split, all_images, present, split
+from tithe.audit.hashtron_tasks import CLOTHES, NOISY, TASKS, Split, all_images, present, split
 from tithe.audit.statistics import Interval, interval
 from tithe.files import write_atomically
 
@@ -109,7 +109,7 @@ def main() -> int:
     arguments = parser.parse_args()
     table = Table("task", "chosen", "test over no cap, points", "gap of no cap", "gap", "test", "guessing")
     answer: dict[str, Any] = {"machine": machine.describe(), "gaps": [], "validation": {}}
-    for task in (*present(), *present(noisy=True)):
+    for task in present(TASKS | NOISY | CLOTHES):
         policy, answer["validation"][task] = choose(task)
         found = gap(task, policy)
         answer["gaps"].append(asdict(found))

@@ -53,7 +53,7 @@ def test_the_command_line_does_not_import_torch_before_it_is_needed():
 def test_an_unknown_claim_names_the_known_ones(tmp_path):
     found = run("audit", "M2", "q7", "--out", str(tmp_path / "out"))
     assert found.returncode == 2
-    assert "unknown claim Q7; the claims are H1, L1, L2" in found.stderr
+    assert "unknown claim Q7; the claims are H1, H2, H3" in found.stderr
     assert "Traceback" not in found.stderr
     assert not (tmp_path / "out").exists()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from tithe.hashtron.threshold import bits_counted, threshold
 
 __all__ = [
     "BALANCED",
+    "CLOTHES",
     "COLUMNS",
     "TASKS",
     "TOPOLOGY",
@@ -40,10 +41,10 @@ TOPOLOGY = Topology(
 )
 _HELD_OUT = 0.3  # of the words
 _LETTERS = 3  # that a hashtron sees together
-_PIXELS, _WINDOW, _INK = 10, 7, 127
+_PIXELS, _WINDOW, _INK = 10, 7, 127  # brighter is ink
 _FEATURES, _EDGES = 4, (0.2, 0.4, 0.6, 0.8)
-_IMAGES = 2000
-_FOUR, _NINE = 4, 9
+_IMAGES, _CLOTHES = 2000, 4000
+_DIGITS, _FRAME = ("mnist", 4, 9), 4  # four or nine; the frame is always empty
 
 Examples = tuple[NDArray[np.uint32], NDArray[np.int64]]
 Chunk = tuple[str, ...]
@@ -79,7 +80,7 @@ def split(task: str, seed: int) -> Split:
     """The samples of a task, seen through other tuples with every seed; those of the test are always the same.
 
     Args:
-        task: a key of ``TASKS`` or ``NOISY``.
+        task: a key of ``TASKS``, ``NOISY`` or ``CLOTHES``.
         seed: not negative.
 
     Returns:
@@ -92,16 +93,16 @@ def split(task: str, seed: int) -> Split:
     """
     if task not in _NEEDED:
         raise InvalidValueError(f"there is no task {task!r}; use one of {', '.join(_NEEDED)}")
-    return (TASKS | NOISY)[task](np.random.default_rng([seed, *task.encode()]))
+    return (TASKS | NOISY | CLOTHES)[task](np.random.default_rng([seed, *task.encode()]))
 
 
-def present(noisy: bool = False) -> tuple[str, ...]:
-    """The tasks whose data are on this machine, or the noisy ones; those of tables always are. O(tasks).
+def present(group: Mapping[str, object] | None = None) -> tuple[str, ...]:
+    """The tasks of a group, by default ``TASKS``, whose data are on this machine; those of tables always are. O(tasks).
 
-    >>> "breast cancer" in present(), "diabetes" in present(noisy=True)
+    >>> "breast cancer" in present(), "diabetes" in present(NOISY)
     (True, True)
     """
-    return tuple(task for task in (NOISY if noisy else TASKS) if data.available(_NEEDED[task]))
+    return tuple(task for task in (TASKS if group is None else group) if data.available(_NEEDED[task]))
 
 
 def majority_network(seed: int) -> Network:
@@ -172,27 +173,35 @@ def _last_spoken(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], 
 
 def all_images(seed: int) -> Split:
     """Four or nine, with all 11,791 training images of them in MNIST: for what depends on the size of data."""
-    return _fours_and_nines(np.random.default_rng(seed), len(_pair_of_digits()[0]))
+    return _images(*_DIGITS, len(_pair(*_DIGITS)[0]), _FRAME)(np.random.default_rng(seed))
 
 
-def _fours_and_nines(random: np.random.Generator, count: int = _IMAGES) -> Split:
-    x, y, test_x, test_y = _pair_of_digits()
-    chosen = random.permutation(len(x))[:count]
-    edge = np.arange(_WINDOW)
-    places = []
-    for row, column in random.integers(4, 28 - 4 - _WINDOW + 1, (COLUMNS, 2)).tolist():
-        window = ((row + edge[:, None]) * 28 + column + edge).ravel()
-        places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
-    return Split((_tuples(x[chosen], places, 1), y[chosen]), np.arange(count), (_tuples(test_x, places, 1), test_y))
+def _images(name: str, no: int, yes: int, count: int, frame: int = 0) -> Callable[[np.random.Generator], Split]:
+    """Which of two classes an image is of, by tuples of pixels in one window each that leaves out a frame."""
+
+    def make(random: np.random.Generator) -> Split:
+        x, y, test_x, test_y = _pair(name, no, yes)
+        chosen = random.permutation(len(x))[:count]
+        edge = np.arange(_WINDOW)
+        places = []
+        for row, column in random.integers(frame, 28 - frame - _WINDOW + 1, (COLUMNS, 2)).tolist():
+            window = ((row + edge[:, None]) * 28 + column + edge).ravel()
+            places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
+        known = _tuples(x[chosen], places, 1), y[chosen]
+        return Split(known, np.arange(len(chosen)), (_tuples(test_x, places, 1), test_y))
+
+    return make
 
 
-@functools.cache
-def _pair_of_digits() -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
-    images = data.load("mnist")
+@functools.lru_cache(maxsize=4)
+def _pair(
+    name: str, no: int, yes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]:
+    images = data.load(name)
     found = []
     for x, y in ((images.train_x, images.train_y), (images.test_x, images.test_y)):
-        rows = (y == _FOUR) | (y == _NINE)
-        found.append(((x[rows].reshape(-1, 28 * 28) > _INK).astype(np.uint8), (y[rows] == _NINE).astype(np.int64)))
+        rows = (y == no) | (y == yes)
+        found.append(((x[rows].reshape(-1, 28 * 28) > _INK).astype(np.uint8), (y[rows] == yes).astype(np.int64)))
     return *found[0], *found[1]
 
 
@@ -218,7 +227,7 @@ TASKS: dict[str, Callable[[np.random.Generator], Split]] = {
     "Italian s": _letters("ita", 9, _pronounced("s", ("z",), ("s",))),
     "French last letter": _letters("fra", 13, _last_spoken),
     "English e": _letters("eng", 9, _pronounced("e", ())),
-    "MNIST 4 or 9": _fours_and_nines,
+    "MNIST 4 or 9": _images(*_DIGITS, _IMAGES, _FRAME),
     "breast cancer": _table("breast_cancer"),
 }
 """Is an s voiced? Is the last letter of a word spoken? Is an e silent? Four or nine? Benign or not?"""
@@ -232,7 +241,17 @@ NOISY: dict[str, Callable[[np.random.Generator], Split]] = {
 """Questions that the samples answer only in part, such as those on vowels whose stress is not written. They were named
 when the others had been measured, and before they were themselves."""
 
+CLOTHES: dict[str, Callable[[np.random.Generator], Split]] = {
+    "T-shirt or shirt": _images("fashion-mnist", 0, 6, _CLOTHES),
+    "pullover or coat": _images("fashion-mnist", 2, 4, _CLOTHES),
+    "pullover or shirt": _images("fashion-mnist", 2, 6, _CLOTHES),
+    "coat or shirt": _images("fashion-mnist", 4, 6, _CLOTHES),
+}
+"""Clothes that people confuse, too. They were named when the test samples of all the others had been measured, after
+validation on the first two, and before any of their own test samples was seen."""
+
 _NEEDED = {
     **dict(zip(TASKS, ("lexicon:ita", "lexicon:fra", "lexicon:eng", "mnist", "breast_cancer"), strict=True)),
     **dict(zip(NOISY, ("lexicon:eng", "lexicon:por", "lexicon:slv", "diabetes"), strict=True)),
+    **dict.fromkeys(CLOTHES, "fashion-mnist"),
 }

@@ -43,8 +43,8 @@ def judge(found: Evidence) -> Finding:
         return Finding("fails", f"{len(useless)} of {len(made)} models are of no use.", measured, reason)
     if useless:
         return Finding("holds if", "Nearly all languages are learned.", measured, reason,
-                       condition=f"there is something to learn: in {', '.join(useless)} each letter's usual phonemes are "
-                       "as good.")  # fmt: skip
+                       condition=f"there is something to learn: in {', '.join(useless)} each letter's usual phonemes "
+                       "are as good.")  # fmt: skip
     return Finding("holds", f"All {len(made)} languages are learned.", measured, reason)
 
 

@@ -85,7 +85,7 @@ def test_a_product_of_low_rank_is_made_exactly(name: str, dtype: torch.dtype) ->
 def test_anchor_rows_and_columns_are_exact() -> None:
     A, B = FAMILIES["normal"](120, generator())
     error = (Anchored(0.3, "ring").multiply(Pair(A, B)).tensor(A.dtype) - A @ B).abs()
-    exact_rows, exact_columns = (error < 1e-4).all(1).sum(), (error < 1e-4).all(0).sum()
+    exact_rows, exact_columns = (error < 1e-3).all(1).sum(), (error < 1e-3).all(0).sum()
     assert exact_columns >= 8
     assert exact_rows >= exact_columns + 8
 

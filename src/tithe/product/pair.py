@@ -17,7 +17,7 @@ from tithe.product.tails import tails
 
 __all__ = ["Pair", "RankOne"]
 
-_LINES = 128  # that show how a product decays
+_LINES = 96  # that show how a product decays
 _BEFORE_THE_SHIFT = ("row_means", "column_means", "_row_sums", "_column_sums", "_row_ends", "_column_ends")
 
 
@@ -182,7 +182,7 @@ class Pair:
 
     @cached_property
     def tails(self) -> NDArray[np.float64]:
-        """Mean square of the product's entries beyond its first r directions, as at most 128 lines of each side show.
+        """Mean square of the product's entries beyond its first r directions, as at most 96 lines of each side show.
 
         For r up to half of those lines: of mere noise, the last directions of a block are far lighter than the first.
         """

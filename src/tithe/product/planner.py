@@ -120,7 +120,7 @@ def multiply_at_ratio(
 def most_accurate(pair: Pair, share: float) -> Estimator:
     """What should err least for ``share`` of the multiply–adds and a few passes, no certificate in it.
 
-    O(k) beside a sample, and a look at 128 rows and columns that shows how the product decays.
+    O(k) beside a sample, and a look at 96 rows and columns that shows how the product decays.
     """
     by_slices: tuple[Estimator, ...] = (Truncated(share), Sampled(share), Sketched(share), Trajectory(share))
     by_directions: tuple[Estimator, ...] = (

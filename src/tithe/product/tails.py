@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 __all__ = ["beyond", "tails"]
 
+_APART = 10.0  # between what r − 1 and r directions leave
 _SPARE = 8  # directions that are kept to judge the last one by
 
 
@@ -35,7 +36,7 @@ def tails(block: NDArray[Any]) -> NDArray[np.float64]:
     return np.asarray(np.cumsum(squares[::-1])[::-1][:count] / ((p - r) * (q - r)))
 
 
-def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: int = 0) -> float:
+def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: int = 0, fitted: int = 0) -> float:
     """Mean square of an entry that ``count`` random directions of a product are expected to miss.
 
     Of r directions that matter, ``count`` > r + 1 random ones leave (1 + r/(count − r − 1)) times what lies beyond r,
@@ -48,6 +49,8 @@ def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: i
         count: directions that are kept.
         smaller: the smaller side of the whole product, all of whose directions would leave nothing.
         iterations: power iterations that the directions went through.
+        fitted: rows that what lies in the directions is fitted to, more than ``count``; by least squares that adds
+            the share of directions that are fitted to the noise. None where it is projected.
 
     >>> beyond(np.array([1.0, 0.0]), 9, 100), beyond(np.array([1.0, 1.0]), 50, 100)
     (0.0, 0.5)
@@ -57,4 +60,8 @@ def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: i
     spare = 2 if iterations else _SPARE
     r = np.arange(max(1, min(len(left), count - spare + 1)))
     missed = (1 + r / np.maximum(count - r - 1, 1)) ** (1 / (2 * iterations + 1))
+    if fitted:
+        apart = np.append(False, left[r[:-1]] > _APART * left[r[1:]])  # directions that stand out from all others
+        used = np.where(apart, r, count)
+        missed = missed * (1 + used / np.maximum(fitted - used - 1, 1))
     return float(np.min(left[r] * missed)) * (1 - count / smaller)

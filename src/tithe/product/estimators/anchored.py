@@ -20,6 +20,8 @@ from tithe.product.tails import beyond
 
 __all__ = ["Anchored"]
 
+_GAP = 10.0  # between singular values, below which eight or more flat ones are noise
+_FLAT = 2.5  # times their root mean square, where the largest is that
 _SURPLUS = 8  # rows, at least, beyond the number of columns
 
 
@@ -28,8 +30,8 @@ class Anchored:
     """C ≈ C[:, J]·C[I, J]⁺·C[I, :], exact where I and J reach as far as the product's rank.
 
     A third more anchor rows I than anchor columns J make the propagation a least-squares fit: without that surplus a
-    core that happens to be nearly singular blows noise up. Singular values of the core below its rounding errors
-    count as zero.
+    core that happens to be nearly singular blows noise up. Singular values of the core count as zero below its
+    rounding errors, and where they lie flat below a gap: those are noise.
 
     Args:
         ratio: share of the multiply–adds; the number of anchors is what it pays for.
@@ -61,7 +63,10 @@ class Anchored:
     def multiply(
         self, pair: Pair, *, generator: torch.Generator | None = None, plus: RankOne | None = None
     ) -> Approximation:
-        """The product; its anchor rows and columns are exact. A generator makes random anchors repeatable."""
+        """The product; a generator makes random anchors repeatable.
+
+        Its anchor rows are exact, its anchor columns up to the singular values that count as zero.
+        """
         count = self._columns(pair.m, pair.k, pair.n, pair.A.dtype)
         A, B = pair.left.to(pair.wide), pair.right.to(pair.wide)
         islands, some = self.strategy == "islands", _rows(count, pair.m)
@@ -75,7 +80,7 @@ class Anchored:
             J = pivots(rows, count)
         columns = A @ B.index_select(1, J)
         dense = _propagated(columns, rows[:, J], rows)
-        dense.index_copy_(1, J, columns).index_copy_(0, I, rows)
+        dense.index_copy_(0, I, rows)
         return Approximation(dense if plus is None else dense.addr_(plus.u.to(dense), plus.v.to(dense)))
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
@@ -104,8 +109,7 @@ class Anchored:
     @staticmethod
     def missed(tails: NDArray[np.float64], columns: int, m: int, n: int) -> float:
         """Mean square of an entry's error with that many anchor columns, given the ``tails`` of an (m, n) product."""
-        surplus = _rows(columns, m) - columns - 1
-        return beyond(tails, columns, min(m, n)) * (1 + columns / max(surplus, 1))
+        return beyond(tails, columns, min(m, n), fitted=_rows(columns, m))
 
     def _columns(self, m: int, k: int, n: int, dtype: torch.dtype) -> int:
         return affordable(self.ratio, float(m) * k * n, min(m, n), lambda count: self._work(count, m, k, n, dtype))
@@ -135,7 +139,17 @@ def _propagated(columns: Tensor, core: Tensor, rows: Tensor) -> Tensor:
     if not bool(core.isfinite().all()):
         return columns @ core.new_full((core.shape[1], rows.shape[1]), math.nan)
     left, values, right = torch.linalg.svd(core.cpu().double(), full_matrices=False)
-    kept = values > torch.finfo(core.dtype).eps * max(core.shape) * values[0]
-    left, right = left[:, kept].to(core), (right[kept].mT / values[kept]).to(core)
+    kept = _above_noise(values, torch.finfo(core.dtype).eps * max(core.shape))
+    left, right = left[:, :kept].to(core), (right[:kept].mT / values[:kept]).to(core)
     dense: Tensor = (columns @ right) @ (left.mT @ rows)
     return dense
+
+
+def _above_noise(values: Tensor, rounding: float) -> int:
+    """How many of the falling singular ``values`` count."""
+    s = values.numpy()
+    kept = int((s > rounding * s[0]).sum())
+    for i in range(1, kept - _SURPLUS + 1):
+        if s[i - 1] > _GAP * s[i] and s[i] < _FLAT * math.sqrt(np.square(s[i:kept]).mean()):
+            return i
+    return kept

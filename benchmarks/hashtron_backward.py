@@ -31,8 +31,10 @@ RESULTS = Path(__file__).parent / "results" / "hashtron_backward.json"
 _CHOSEN_BY, _REPORTED_ON, _FOLDS = range(3), range(100, 140), 4
 _SHARE = 0.45  # of the gap of no cap, on validation, so that half of it is kept elsewhere
 
+_HALF_OCTAVES = tuple(round(2 ** (half / 2)) for half in range(2, 25))
+
 CANDIDATES: dict[str, Given] = {
-    **{f"constant {1 << power}": {"name": "constant", "premodulo": 1 << power} for power in range(1, 13)},
+    **{f"constant {keys}": {"name": "constant", "premodulo": keys} for keys in _HALF_OCTAVES},
     "law": "law",
     "law, mean of 4 sums": {"name": "law", "damper": {"name": "moving_average", "window": 4}},
     "law, exponential": {"name": "law", "damper": "exponential"},

@@ -57,10 +57,11 @@ def test_more_than_half_of_the_work_and_shallower_products_do_not_count():
 
 
 def test_the_reason_says_what_an_isotropic_error_leaves():
-    reason = judge(evidence(row(), row("int8", "reduced", 0.75, 0.9961, error=0.06), around())).reason
+    reduced = [row("int8", "reduced", 0.75, 0.9961, error=0.06), row("int8", "reduced", 0.75, error=0.015, depth=1)]
+    reason = judge(evidence(row(), *reduced, around())).reason
     assert "F = 1/(1 + ε²)" in reason and "at 110% that is 0.45" in reason
     assert "no more than 0.07% of the state" in reason
-    assert "int8 errs by 6% and keeps F = 0.996100 (80% of the time)" in reason
+    assert "int8 errs by 6% (1.5% after one product) and keeps F = 0.996100 (80% of the time)" in reason
 
 
 def test_unmeasured_without_states_and_always_the_same():

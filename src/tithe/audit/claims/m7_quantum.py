@@ -8,11 +8,12 @@ from tithe.audit.claim import Claim, Finding, Run
 from tithe.audit.evidence import Evidence, Row
 from tithe.audit.formatting import show
 
-__all__ = ["CLAIM", "DEPTH_ERRORS", "ONE", "RATIO", "XEB", "judge"]
+__all__ = ["CLAIM", "DEPTH_ERRORS", "ONE", "OPERATION", "RATIO", "XEB", "judge"]
 
 ONE = 0.9999995  # what rounds to the claimed 1.000000
 RATIO = 0.5  # the largest of the claimed shares
 DEPTH_ERRORS = {1: 0.139, 4: 0.815, 8: 1.110, 16: 1.102}
+OPERATION = 0.0039  # error of one at ratio 0.5
 XEB = {10: 1.043, 11: 0.938, 12: 0.995}  # at ratio 0.2
 
 
@@ -108,11 +109,19 @@ def _bits(found: Evidence, last: list[Row]) -> str:
     if not rows:
         return ""
     words = [
-        f"{row['method']} errs by {_percent(row)} and keeps F = {show(row['fidelity'], '.6f')}"
-        f"{_time(found, row['method'])}"
+        f"{row['method']} errs by {_percent(row)}{_after_one(found, row)} and keeps F = "
+        f"{show(row['fidelity'], '.6f')}{_time(found, row['method'])}"
         for row in rows
     ]
-    return f"In fewer bits, by three real products of all the multiply–adds: {'; '.join(words)}."
+    return (
+        f"In fewer bits, by three real products of all the multiply–adds: {'; '.join(words)}. The source claims "
+        f"{show(OPERATION, '.2g%')} for one operation."
+    )
+
+
+def _after_one(found: Evidence, row: Row) -> str:
+    rows = found.rows("states", method=row["method"], qubits=row["qubits"], depth=1)
+    return f" ({_percent(rows[0])} after one product)" if rows else ""
 
 
 def _around(found: Evidence, last: list[Row]) -> str:

@@ -51,11 +51,11 @@ def test_a_model_of_the_reference_comes_with_the_sums_of_all_its_neurons(referen
     assert done.records == 455 and done.compared == 256 and done.model == tmp_path / "new" / MODEL
     assert done.accuracy == pytest.approx((old.predict(ROOTS[0]) == ROOTS[1]).mean())
     assert [layer.neurons for layer in done.margins] == [375, 75, 5]
-    trace, layer_votes = old.trace(ROOTS[0]), tally_layer(old, *ROOTS, 1)
+    trace, layer_votes = old.trace(ROOTS[0]), tally_layer(old, *ROOTS, 1, balanced=True)
     with SumCache(done.cache) as cache:
         rows = cache.records()
         assert len(cache) == 455 and cache.recovered == ""
-    assert rows["votes"][rows["layer"] == 1].tolist() == layer_votes.totals.tolist()
+    assert rows["votes"][rows["layer"] == 1].tolist() == [layer_votes.of(position).weighed for position in range(75)]
     assert rows["pivotal"][rows["layer"] == 1].tolist() == layer_votes.pivotal.tolist()
     for index in (0, 200, 374, 375, 449, 450, 454):
         votes, (layer, position) = tally(old, trace, ROOTS[1], index), old.topology.place(index)

@@ -13,7 +13,7 @@ from tithe.hashtron.network import Network
 from tithe.hashtron.neuron import Hashtron
 from tithe.hashtron.stages import Trace, finish
 from tithe.hashtron.topology import Topology
-from tithe.hashtron.votes import Loss, Votes, answers_if, losses, say, tally
+from tithe.hashtron.votes import Loss, Votes, answers_if, losses, say, tally, vote_weights
 
 __all__ = ["Trainee"]
 
@@ -90,6 +90,10 @@ class Trainee:
         values, counts = np.unique(self.targets, return_counts=True)
         judged = self.targets if self._held_out is None else self._held_out[1]
         return float((judged == values[counts.argmax()]).mean())
+
+    def weights(self, balanced: bool) -> NDArray[np.int64]:
+        """What the vote of each sample counts for a neuron of a layer with a combiner, (N,). O(N log N)."""
+        return vote_weights(self.targets, balanced)
 
     def tally(self, index: int, *, balanced: bool) -> Votes:
         """The votes of all samples for hashtron ``index`` in network order; see ``tally``."""

@@ -15,6 +15,7 @@ from tithe.hashtron.pipeline.journal import Journal
 from tithe.hashtron.pipeline.step import Step, Why
 from tithe.hashtron.pipeline.turns import Turns
 from tithe.hashtron.threshold import bits_counted, majority
+from tithe.hashtron.votes import weighed_totals
 
 if TYPE_CHECKING:
     from tithe.hashtron.pipeline.pipeline import Pipeline
@@ -155,13 +156,15 @@ class Course:
         asked = min(samples, self._pipeline.probe, max(_LEAST_PROBED, samples // _PART_PROBED))
         pairs: list[tuple[int, int]] = []
         if self._pipeline.pairs:
-            every = turns.trainee.probe_layer(np.sort(random.choice(samples, asked, replace=False)), layer)
+            rows = np.sort(random.choice(samples, asked, replace=False))
+            every = turns.trainee.probe_layer(rows, layer)
             pairs = [pair.neurons for pair in anti_correlated_pairs(every.T, most=len(every))]
             signs = every[positions]
         else:
             rows = random.integers(samples, size=(len(positions), asked))
             signs = turns.trainee.probe(layer, np.array(positions), rows)
-        sums = zip(signs.sum(1, dtype=np.int64).tolist(), np.count_nonzero(signs, 1).tolist(), strict=True)
+        weights = turns.trainee.weights(self._pipeline.balanced)[rows]
+        sums = zip(weighed_totals(signs, weights).tolist(), np.count_nonzero(signs, 1).tolist(), strict=True)
         return {"positions": positions, "asked": asked, "votes": list(sums), "pairs": pairs}
 
     def _train(self, sweep: int, place: Neuron, why: Why, attempt: int = 1) -> Step:

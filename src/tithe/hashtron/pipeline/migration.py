@@ -136,12 +136,14 @@ def _records(trainee: Trainee, data: int) -> Iterator[Record]:
     for index, neuron in enumerate(trainee.network.neurons):
         layer, position = topology.place(index)
         start = time.perf_counter()
-        votes = trainee.tally(index, balanced=False)  # weights are of no matter for the sums
+        final = topology.layers[layer].combiner is None
+        votes = trainee.tally(index, balanced=True)  # as a pipeline does where nothing else is said
         yield Record(
-            layer, position, 0, now, votes=votes.total, outputs=2 * trainee.answered_true(index) - votes.samples,
-            samples=votes.samples, pivotal=votes.pivotal, premodulo=_premodulo(neuron.program, neuron.filter.cells),
+            layer, position, 0, now, votes=votes.total if final else votes.weighed,
+            outputs=2 * trainee.answered_true(index) - votes.samples, samples=votes.samples,
+            pivotal=votes.pivotal, premodulo=_premodulo(neuron.program, neuron.filter.cells),
             seconds=time.perf_counter() - start, train=trainee.accuracy, prior=trainee.prior, data=data,
-            final=topology.layers[layer].combiner is None,
+            final=final,
         )  # fmt: skip
 
 

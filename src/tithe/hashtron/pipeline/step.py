@@ -39,7 +39,8 @@ class Step:
         final: whether the neuron is of the last layer.
         samples: N, how many samples were asked.
         pivotal: V, how many voted.
-        total: S, the sum of their votes of ±1.
+        total: S, the sum of their votes of ±1; of a hidden neuron as they count where rare targets count more, see
+            ``Votes.weighed``: that is what it learns from, and what the capacity law goes by.
         outputs: the sum of the neuron's outputs of ±1 over the samples, afterwards.
         premodulo: with which it was trained; 0 for none, and where it was not trained.
         train: accuracy of the network on the training data afterwards.

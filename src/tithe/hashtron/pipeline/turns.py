@@ -156,7 +156,7 @@ class Turns:
         return self._step(sweep, place, "trained", why, 1, votes, start, 0, neuron)
 
     def _premodulo(self, place: Neuron, votes: Votes) -> int:
-        sums = Sums(votes.total, votes.pivotal, votes.samples)
+        sums = Sums(votes.weighed, votes.pivotal, votes.samples)
         history = self.histories.get(place, History()).after(sums, keep=self._keep)
         return self._rules.policy.premodulo(place, {**self.histories, place: history})
 
@@ -176,11 +176,12 @@ class Turns:
         premodulo: int = 0,
         neuron: Hashtron | None = None,
     ) -> Step:
+        final = place[0] == self._last
+        total = votes.total if final else votes.weighed
         trainee, outputs = self.trainee, 2 * self.trainee.answered_true(self.index(place)) - votes.samples
         return Step(
-            len(self.steps), sweep, *place, kind, why, attempt, place[0] == self._last, votes.samples, votes.pivotal,
-            votes.total, outputs, premodulo, trainee.accuracy, trainee.held_accuracy, trainee.prior,
-            time.perf_counter() - start, neuron,
+            len(self.steps), sweep, *place, kind, why, attempt, final, votes.samples, votes.pivotal, total, outputs,
+            premodulo, trainee.accuracy, trainee.held_accuracy, trainee.prior, time.perf_counter() - start, neuron,
         )  # fmt: skip
 
 

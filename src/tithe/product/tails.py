@@ -41,8 +41,7 @@ def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: i
 
     Of r directions that matter, ``count`` > r + 1 random ones leave (1 + r/(count − r − 1)) times what lies beyond r,
     and the power 1/(2q + 1) of that after q power iterations (Halko, Martinsson and Tropp 2011, SIAM Review 53(2),
-    theorem 10.5 and section 10.4). The best r with eight directions to spare is taken, or two with iterations: with
-    fewer that mean is of little use.
+    theorem 10.5 and section 10.4). The best such r is taken.
 
     Args:
         left: what ``tails`` found.
@@ -52,13 +51,12 @@ def beyond(left: NDArray[np.float64], count: int, smaller: int, *, iterations: i
         fitted: rows that what lies in the directions is fitted to, more than ``count``; by least squares that adds
             the share of directions that are fitted to the noise. None where it is projected.
 
-    >>> beyond(np.array([1.0, 0.0]), 9, 100), beyond(np.array([1.0, 1.0]), 50, 100)
+    >>> beyond(np.array([1.0, 0.0]), 3, 100), beyond(np.array([1.0, 1.0]), 50, 100)
     (0.0, 0.5)
     """
     if count >= smaller:
         return 0.0
-    spare = 2 if iterations else _SPARE
-    r = np.arange(max(1, min(len(left), count - spare + 1)))
+    r = np.arange(max(1, min(len(left), count - 1)))
     missed = (1 + r / np.maximum(count - r - 1, 1)) ** (1 / (2 * iterations + 1))
     if fitted:
         apart = np.append(False, left[r[:-1]] > _APART * left[r[1:]])  # directions that stand out from all others

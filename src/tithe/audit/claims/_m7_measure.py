@@ -27,7 +27,7 @@ _KINDS = (*_HALVES, "int8")
 _ERRORS = (0.1, 0.3, 0.5, 0.8, 1.1, 1.2, 2.0)  # relative, isotropic
 _GATE, _STATE = "two-qubit gates by reshaping", "matrices applied to the state"
 _QUBITS_OF_A_GATE = 2
-_GROWTH, _RESERVE = 4, 1.5  # of the time with each qubit, at most; seconds kept for the timing
+_GROWTH, _RESERVE = 2, 1.0  # of the time with each qubit; seconds kept for the timing
 
 
 def measure(run: Run) -> Evidence:

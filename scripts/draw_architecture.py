@@ -32,8 +32,8 @@ ROOMS = {
     "golden": ("φ: sequence,", "hash"),
     "machine": ("what this", "machine is"),
     "files": ("whole files", "or none"),
-    "folder_lock": ("one at a", "time"),
-    "parallel": ("kernels on", "several threads"),
+    "locks": ("one at a", "time"),
+    "parallel": ("kernels on", "many threads"),
     "simd": ("vectors for", "numba"),
     "errors": ("all exceptions, each says what to do",),
 }  # fmt: skip

@@ -6,13 +6,13 @@ import pytest
 from tithe.data import available, describe
 from tithe.data.locate import read
 from tithe.errors import CorruptFileError
-from tithe.folder_lock import lock
 from tithe.hashtron import SumCache
 from tithe.hashtron.languages import parse, split_words
 from tithe.hashtron.languages.pronouncer import load_pronouncer
 from tithe.hashtron.languages.ranking import Settings
 from tithe.hashtron.languages.rows import Row
 from tithe.hashtron.languages.training import finished, model_path, train_language
+from tithe.locks import lock
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidStateError, InvalidValueError
-from tithe.folder_lock import locked
 from tithe.hashtron import Hashtron, Layer, Network, Pipeline, SumCache, Topology, fit_network
 from tithe.hashtron.backward.policies import Constant, policy
 from tithe.hashtron.combiners import Full, MajorityPool
@@ -20,6 +19,7 @@ from tithe.hashtron.pipeline.journal import JOURNAL
 from tithe.hashtron.trainee import Trainee
 from tithe.hashtron.votes import tally
 from tithe.ledger import Ledger
+from tithe.locks import locked
 
 WIDE = Topology((Layer(15, combiner=MajorityPool(5, 1, 3, capwidth=5)), Layer(1)))
 DEEP = Topology((

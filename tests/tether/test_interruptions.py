@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from tithe.cli import main
-from tithe.folder_lock import locked
 from tithe.ledger import Ledger
 from tithe.ledger.payload import encode_payload
+from tithe.locks import locked
 from tithe.parallel import threads
 from tithe.tether import Generations, Population
 from tithe.tether.checkpoints import read_checkpoint, write_checkpoint

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from tithe.errors import CorruptFileError, InvalidValueError
 from tithe.files import write_atomically
-from tithe.folder_lock import locked
 from tithe.ledger import Ledger
+from tithe.locks import locked
 from tithe.tether import pictures
 from tithe.tether.config import RunConfig
 from tithe.tether.generations import Generations

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from tithe.errors import InvalidValueError
 from tithe.files import write_atomically
-from tithe.folder_lock import lock
 from tithe.hashtron.backward.frames import HEAD_BYTES, Content, Head, pack_frame, pack_head
 from tithe.hashtron.backward.recovery import Recovered, cache_files, file_name, read_folder
 from tithe.hashtron.backward.sum_table import SumTable
+from tithe.locks import lock
 
 __all__ = ["CacheFiles"]
 

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tithe.errors import CorruptFileError, DataUnavailableError, InvalidStateError, TitheError
-from tithe.folder_lock import lock
 from tithe.hashtron.backward.sum_cache import SumCache
 from tithe.hashtron.languages.baseline import letter_accuracy, majority
 from tithe.hashtron.languages.candidates import seen_candidates
@@ -32,6 +31,7 @@ from tithe.hashtron.languages.rows import Row
 from tithe.hashtron.languages.samples import LetterSamples, letter_samples, spoken
 from tithe.hashtron.network import Network
 from tithe.hashtron.pipeline.pipeline import Pipeline
+from tithe.locks import lock
 
 __all__ = ["finished", "model_path", "train_language"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tithe.errors import CorruptFileError, InvalidStateError
-from tithe.folder_lock import locked
 from tithe.ledger import Ledger
+from tithe.locks import locked
 
 __all__ = ["JOURNAL", "Journal"]
 

@@ -41,8 +41,7 @@ class Settings:
         seed: of the split into words to train on and held-out ones, and of the salts.
         held_out: the share of words that is held out.
         sweeps: how often each neuron is trained.
-        policy: of the pipeline. The capacity law is no choice here: it goes by the sum of the votes, and most
-            candidates are wrong, so that it lets hardly any key be told from another.
+        policy: of the pipeline. The capacity law gives a smaller gap and fewer right letters.
         least: how often letters must have been seen side by side to be a context.
         most: candidates of a letter.
     """

@@ -173,8 +173,9 @@ def _attempt(
     """One estimator's product, the bound that ``probes`` probes give it, and the operations of both."""
     pair, dtype = probing.pair, probing.pair.A.dtype
     product = estimator.multiply(pair, generator=generator)
-    if product.dense is not None or dtype != pair.wide:  # what is certified is what will be returned
+    whole = product.dense is not None or dtype != pair.wide  # what is certified is what will be returned
+    if whole or flops(probing.result_work(product, probes)) > flops(probing.dense_work(probes)):
         product = Approximation(product.tensor(dtype))
     bound = probing.bound(product, probes, failure)
-    checking = probing.result_work(probes) if product.dense is not None else {}
+    checking = probing.result_work(product, probes)
     return product, bound, flops(estimator.work(pair.m, pair.k, pair.n, dtype)) + flops(checking)

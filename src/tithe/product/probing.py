@@ -87,10 +87,11 @@ class Probing:
         residual = self._image[:, :count] - product.times(self._omega[:, :count])
         norms = product.row_squares().view(self.groups, -1).sum(1).sqrt()
         rounding = 2 * torch.finfo(self.pair.wide).eps  # of writing a rank-one product down
+        thin = 0.0 if product.factors is None else product.factors.rounding(self.dtype)
         left, right = self.pair.norms
         worst = Bound.exact()
         for rows, norm in zip(residual.view(self.groups, -1, count), norms.tolist(), strict=True):
-            slack = self.rounding(norm, left * right) + rounding * norm
+            slack = self.rounding(norm, left * right) + rounding * norm + thin
             item = relative_bound(rows, norm, failure=failure / self.groups, slack=slack)
             worst = max(worst, item, key=lambda bound: bound.upper)
         return worst
@@ -99,8 +100,14 @@ class Probing:
         """Work of the probes of the operands that were made so far."""
         return checking_work(self.pair.m, self.pair.k, self.pair.n, self.count, dense=False)
 
-    def result_work(self, count: int) -> Work:
-        """Work of checking a dense result with ``count`` of them."""
+    def result_work(self, product: Approximation, count: int) -> Work:
+        """Work of checking a result with ``count`` of them."""
+        if product.factors is not None:
+            return product.factors.work(count)
+        return {} if product.dense is None else self.dense_work(count)
+
+    def dense_work(self, count: int) -> Work:
+        """Work of checking a result that is formed."""
         return _result_work(self.pair.m, self.pair.n, count)
 
 

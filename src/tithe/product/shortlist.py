@@ -90,7 +90,9 @@ def _predicted(known: Rates, estimator: Estimator, m: int, k: int, n: int, dtype
     seconds = known.seconds(estimator.work(m, k, n, dtype), cube)
     if probes == 0:
         return seconds
-    return seconds + known.seconds(checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField)), cube)
+    return seconds + known.seconds(
+        checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField | Anchored | LowRank)), cube
+    )
 
 
 def _expected_to_do(

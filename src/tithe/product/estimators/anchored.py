@@ -13,6 +13,7 @@ from torch import Tensor
 from tithe.errors import InvalidValueError
 from tithe.product.estimators.anchors import STRATEGIES, pivots, places
 from tithe.product.estimators.budget import affordable, thin, wide
+from tithe.product.estimators.factors import Factors
 from tithe.product.estimators.protocol import Approximation, Look, Work, flops
 from tithe.product.estimators.sampled import check_share
 from tithe.product.pair import Pair, RankOne
@@ -79,9 +80,11 @@ class Anchored:
         if islands:
             J = pivots(rows, count)
         columns = A @ B.index_select(1, J)
-        dense = _propagated(columns, rows[:, J], rows)
-        dense.index_copy_(0, I, rows)
-        return Approximation(dense if plus is None else dense.addr_(plus.u.to(dense), plus.v.to(dense)))
+        factors = Factors(*_propagated(columns, rows[:, J], rows), I, rows)
+        if plus is None:
+            return Approximation(None, factors=factors)
+        dense = factors.tensor()
+        return Approximation(dense.addr_(plus.u.to(dense), plus.v.to(dense)))
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """``ratio`` of the multiply–adds, thin products nearly all of them."""
@@ -130,19 +133,18 @@ def _rows(columns: int, m: int) -> int:
     return min(columns + max(_SURPLUS, columns // 3), m)
 
 
-def _propagated(columns: Tensor, core: Tensor, rows: Tensor) -> Tensor:
-    """Columns · core⁺ · rows.
+def _propagated(columns: Tensor, core: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns · core⁺ · rows, as two factors.
 
     Either factor meets one side of the core's singular vectors before it is divided by the singular values: of the
     rounding errors in small directions, none then is multiplied by what is large in others.
     """
     if not bool(core.isfinite().all()):
-        return columns @ core.new_full((core.shape[1], rows.shape[1]), math.nan)
+        return columns, core.new_full((core.shape[1], rows.shape[1]), math.nan)
     left, values, right = torch.linalg.svd(core.cpu().double(), full_matrices=False)
     kept = _above_noise(values, torch.finfo(core.dtype).eps * max(core.shape))
     left, right = left[:, :kept].to(core), (right[:kept].mT / values[:kept]).to(core)
-    dense: Tensor = (columns @ right) @ (left.mT @ rows)
-    return dense
+    return columns @ right, left.mT @ rows
 
 
 def _above_noise(values: Tensor, rounding: float) -> int:

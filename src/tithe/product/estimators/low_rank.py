@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.product.estimators.budget import affordable, thin, wide
+from tithe.product.estimators.factors import Factors
 from tithe.product.estimators.protocol import Approximation, Look, Work, flops
 from tithe.product.estimators.sampled import check_share
 from tithe.product.pair import Pair, RankOne
@@ -59,8 +60,7 @@ class LowRank:
         """The product's part in the space that was found; a generator makes the vectors repeatable."""
         A, B = pair.left.to(pair.wide), pair.right.to(pair.wide)
         basis = _range(A, B, self._rank(pair.m, pair.k, pair.n, pair.A.dtype), self.iterations, generator)
-        dense = basis @ ((basis.mT @ A) @ B)
-        return Approximation(dense if plus is None else dense.addr_(plus.u.to(dense), plus.v.to(dense)))
+        return _plus(Factors(basis, (basis.mT @ A) @ B), plus)
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """``ratio`` of the multiply–adds, thin products all of them."""
@@ -138,8 +138,7 @@ class Factored:
             raise InvalidValueError(
                 f"B has shape {tuple(pair.B.shape)}, and {expected} uncentred was prepared; prepare this operand"
             )
-        dense = (pair.left.to(self.tall) @ self.tall) @ self.flat
-        return Approximation(dense if plus is None else dense.addr_(plus.u.to(dense), plus.v.to(dense)))
+        return _plus(Factors(pair.left.to(self.tall) @ self.tall, self.flat), plus)
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """Two thin products: the operand was factorised before."""
@@ -148,6 +147,13 @@ class Factored:
     def expected_error(self, pair: Pair, look: Look) -> float:
         """That of the same product of the pair's lines, measured."""
         return float((self.multiply(pair).tensor(pair.wide) - pair.product).norm())
+
+
+def _plus(factors: Factors, plus: RankOne | None) -> Approximation:
+    if plus is None:
+        return Approximation(None, factors=factors)
+    dense = factors.tensor()
+    return Approximation(dense.addr_(plus.u.to(dense), plus.v.to(dense)))
 
 
 def _factored_work(rank: int, m: int, k: int, n: int, dtype: torch.dtype) -> Work:

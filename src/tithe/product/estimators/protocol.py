@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from tithe.product.estimators.factors import Factors
 from tithe.product.pair import Pair, RankOne
 
 __all__ = ["Approximation", "Estimator", "Look", "Work", "flops"]
@@ -27,13 +28,16 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """A product as ``dense + u vᵀ``; either part may be missing."""
+    """A product as ``dense + u vᵀ``, either of which may be missing, or as ``factors`` alone."""
 
     dense: Tensor | None
     rank_one: RankOne | None = None
+    factors: Factors | None = None
 
     def tensor(self, dtype: torch.dtype) -> Tensor:
-        """The product as one tensor (m, n); O(mn)."""
+        """The product as one tensor (m, n); O(mn), of factors O(mnr)."""
+        if self.factors is not None:
+            return self.factors.tensor().to(dtype)
         u_vt = self.rank_one
         if self.dense is None:
             assert u_vt is not None
@@ -43,6 +47,8 @@ class Approximation:
 
     def times(self, omega: Tensor) -> Tensor:
         """The product times ``omega`` (n, s), without forming it; O((mn or m + n)·s)."""
+        if self.factors is not None:
+            return self.factors.times(omega)
         product = None if self.dense is None else self.dense.to(omega.dtype) @ omega
         if self.rank_one is None:
             assert product is not None
@@ -53,6 +59,8 @@ class Approximation:
 
     def row_squares(self) -> Tensor:
         """Squared norm of each row, (m,); O(mn), O(m + n) for a mere rank-one product."""
+        if self.factors is not None:
+            return self.factors.row_squares()
         if self.dense is None:
             assert self.rank_one is not None
             return self.rank_one.u.double().square() * self.rank_one.v.double().square().sum()

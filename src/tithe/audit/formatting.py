@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tithe.errors import InvalidValueError
 
-__all__ = ["duration", "show"]
+__all__ = ["duration", "points", "show"]
 
 
 def show(value: Any, spec: str = "") -> str:
@@ -55,6 +56,17 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def points(row: Mapping[str, Any], key: str, spec: str = "+.1f") -> str:
+    """Percentage points of a row, with the interval in its columns ``<key>_low`` and ``<key>_high`` where there is one.
+
+    >>> points({"gap": -1.25, "gap_low": -2.0, "gap_high": -0.5}, "gap")
+    '−1.2 [−2.0, −0.5] points'
+    """
+    low, high = row[f"{key}_low"], row[f"{key}_high"]
+    ends = "" if low is None else f" [{show(low, spec)}, {show(high, spec)}]"
+    return f"{show(row[key], spec)}{ends} points"
 
 
 def _significant(value: float, digits: int) -> str:

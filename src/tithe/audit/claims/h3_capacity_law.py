@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tithe.audit.claim import Claim, Finding, Run
 from tithe.audit.evidence import Evidence, Row
-from tithe.audit.formatting import show
+from tithe.audit.formatting import points, show
 
 __all__ = ["CLAIM", "CLAMPED", "LAW", "LEAST", "UNLIMITED", "judge"]
 
@@ -31,7 +31,7 @@ def judge(found: Evidence) -> Finding:
     none = against["none"]
     measured = (
         f"R² {show(free['least'], '.2f')} before and {show(clamped['least'], '.2f')} after the 10× limit; gap "
-        f"{_points(none, 'gap')} against no cap, test {_points(none, 'test')}"
+        f"{points(none, 'gap')} against no cap, test {points(none, 'test')}"
     )
     reason = "\n".join([_formula(found), *(_sentence(row) for row in against.values())])
     if found.facts["broken"]:
@@ -54,13 +54,8 @@ def judge(found: Evidence) -> Finding:
                    condition="; ".join(conditions) + ".")  # fmt: skip
 
 
-def _points(row: Row, key: str) -> str:
-    ends = "" if row[f"{key}_low"] is None else f" [{row[f'{key}_low']:+.1f}, {row[f'{key}_high']:+.1f}]"
-    return f"{row[key]:+.1f}{ends} points".replace("-", "−")
-
-
 def _sentence(row: Row) -> str:
-    return f"The law against {row['control']}: test {_points(row, 'test')}, gap {_points(row, 'gap')}."
+    return f"The law against {row['control']}: test {points(row, 'test')}, gap {points(row, 'gap')}."
 
 
 def _formula(found: Evidence) -> str:

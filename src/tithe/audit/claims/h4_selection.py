@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from tithe.audit.claim import Claim, Finding, Run
 from tithe.audit.evidence import Evidence, Row
-from tithe.audit.formatting import show
+from tithe.audit.formatting import points, show
 
 __all__ = ["CLAIM", "FRESH", "GOLD", "OPPOSITE", "RANDOM", "judge"]
 
 RANDOM, GOLD, FRESH = "at random", "gold zone", "gold zone, sums taken anew"
 OPPOSITE = "farthest from it"
+_FINE = "+.2f"
 
 
 def judge(found: Evidence) -> Finding:
@@ -25,8 +26,8 @@ def judge(found: Evidence) -> Finding:
     if (GOLD, RANDOM) not in rows:
         return Finding("unmeasured", "Nothing was measured.")
     random, opposite, fresh = rows[GOLD, RANDOM], rows[GOLD, OPPOSITE], rows.get((FRESH, RANDOM))
-    measured = f"{_points(random, 'mean')} of test accuracy over a random order, {_points(opposite, 'mean')} over the "
-    measured += "opposite one"
+    over = (points(row, "mean", _FINE) for row in (random, opposite))
+    measured = "{} of test accuracy over a random order, {} over the opposite one".format(*over)
     reason = "\n".join([*map(_sentence, rows.values()), _beforehand(found)])
     if _low(random) > 0 and _low(opposite) > 0:
         return Finding("holds", "The gold zone first learns faster than any order.", measured, reason)
@@ -43,13 +44,9 @@ def _low(row: Row) -> float:
     return -1.0 if row["mean_low"] is None else float(row["mean_low"])
 
 
-def _points(row: Row, key: str) -> str:
-    ends = "" if row[f"{key}_low"] is None else f" [{row[f'{key}_low']:+.2f}, {row[f'{key}_high']:+.2f}]"
-    return f"{row[key]:+.2f}{ends} points".replace("-", "−")
-
-
 def _sentence(row: Row) -> str:
-    return f"{row['order'].capitalize()} over {row['over']}: {_points(row, 'mean')}, at the end {_points(row, 'end')}."
+    mean, end = (points(row, key, _FINE) for key in ("mean", "end"))
+    return f"{row['order'].capitalize()} over {row['over']}: {mean}, at the end {end}."
 
 
 def _beforehand(found: Evidence) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tithe.audit.claim import Claim, Finding, Run
-from tithe.audit.evidence import Evidence, Row
-from tithe.audit.formatting import show
+from tithe.audit.evidence import Evidence
+from tithe.audit.formatting import points, show
 
 __all__ = ["BACKWARD", "CLAIM", "judge"]
 
@@ -27,11 +27,11 @@ def judge(found: Evidence) -> Finding:
     measured = (
         f"{facts['begun']} of {facts['runs']} runs begin with the final neuron, {facts['back']} only go back; "
         f"{facts['kills']} kills, {facts['equal']} of {facts['trainings']} trainings end as without; test accuracy "
-        f"{_points(law)} over forward"
+        f"{points(law, 'test')} over forward"
     )
     reason = "\n".join([
         *(f"With {'a majority' if row['final'] == 'majority' else 'a trained neuron'} at the end and premodulos by "
-          f"{row['policy']}: {_points(row)} over forward." for row in rows),
+          f"{row['policy']}: {points(row, 'test')} over forward." for row in rows),
         _trained_last(found),
         f"{facts['logged']} skips forward were logged, of layers none of whose neurons has a vote.",
     ])  # fmt: skip
@@ -48,11 +48,6 @@ def judge(found: Evidence) -> Finding:
         return Finding("fails", "In order and safe, but it learns less than forward.", measured, reason)
     return Finding("holds if", "In order and safe; networks learn no more by it.", measured, reason,
                    condition="order and safety are what is asked of it.")  # fmt: skip
-
-
-def _points(row: Row) -> str:
-    ends = "" if row["test_low"] is None else f" [{row['test_low']:+.1f}, {row['test_high']:+.1f}]"
-    return f"{row['test']:+.1f}{ends} points".replace("-", "−")
 
 
 def _trained_last(found: Evidence) -> str:

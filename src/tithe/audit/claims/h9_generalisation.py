@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tithe.audit.claim import Claim, Finding, Run
 from tithe.audit.evidence import Evidence, Row
-from tithe.audit.formatting import show
+from tithe.audit.formatting import points, show
 
 __all__ = ["CLAIM", "CONSTANT", "FORWARD", "LAW", "NONE", "SHUFFLED", "judge"]
 
@@ -28,7 +28,7 @@ def judge(found: Evidence) -> Finding:
         return Finding("unmeasured", "Nothing was measured.")
     none = against[NONE]
     measured = (
-        f"gap {_points(none, 'gap')}, eval {_points(none, 'test')} against no cap; train {show(facts['train'], '.0%')} "
+        f"gap {points(none, 'gap')}, eval {points(none, 'test')} against no cap; train {show(facts['train'], '.0%')} "
         f"in the median; time {facts['overhead']:.2f}×"
     )
     reason = "\n".join([*(_sentence(row) for row in against.values()), *_others(found)])
@@ -51,13 +51,8 @@ def judge(found: Evidence) -> Finding:
                    condition=f"these are left out: {'; '.join(left)}.")  # fmt: skip
 
 
-def _points(row: Row, key: str) -> str:
-    ends = "" if row[f"{key}_low"] is None else f" [{row[f'{key}_low']:+.1f}, {row[f'{key}_high']:+.1f}]"
-    return f"{row[key]:+.1f}{ends} points".replace("-", "−")
-
-
 def _sentence(row: Row) -> str:
-    return f"The law against {row['control']}: eval {_points(row, 'test')}, gap {_points(row, 'gap')}."
+    return f"The law against {row['control']}: eval {points(row, 'test')}, gap {points(row, 'gap')}."
 
 
 def _others(found: Evidence) -> list[str]:

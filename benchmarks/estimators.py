@@ -23,7 +23,7 @@ from tithe.product.estimators import from_name
 from tithe.product.pair import Pair
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "product"))
-from families import FAMILIES, noisy_rank
+from families import FAMILIES, kernel, noisy_rank
 
 RESULTS = Path(__file__).parent / "results" / "estimators.json"
 N, RATIO = 1024, 0.2
@@ -31,11 +31,6 @@ NAMES = (
     "mean_field", "truncated", "centred", "sampled", "sketched", "trajectory", "centred(trajectory(0.2))", "fourier",
     "low_rank(0.2, 0)", "low_rank", "anchored", "anchored(0.2, islands)",
 )  # fmt: skip
-
-
-def _kernel(n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
-    x = torch.linspace(0, 1, n)
-    return torch.exp(-((x[:, None] - x) ** 2) / (2 * 0.1**2)), torch.randn(n, n, generator=g)
 
 
 def _signals(n: int, g: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -51,7 +46,7 @@ INPUTS: dict[str, Callable[[int, torch.Generator], tuple[Tensor, Tensor]]] = {
     "normal": FAMILIES["normal"],
     "huge column": FAMILIES["huge column"],
     "rank 40 + 0.1 %": lambda n, g: noisy_rank(40, n, 1e-3, g),
-    "kernel, bandwidth 0.1": _kernel,
+    "kernel, bandwidth 0.1": lambda n, g: kernel(n, 0.1, g),
     "slow signals": _signals,
 }
 

@@ -56,6 +56,12 @@ def noisy_rank(rank: int, n: int, noise: float, g: torch.Generator) -> tuple[Ten
     return A + noise * A.norm() / n * _normal(n, g), _normal(n, g)
 
 
+def kernel(n: int, bandwidth: float, g: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A Gaussian kernel of evenly spaced points, the bandwidth a share of their range, times a Gaussian matrix."""
+    x = torch.linspace(0, 1, n)
+    return torch.exp(-((x[:, None] - x) ** 2) / (2 * bandwidth**2)), _normal(n, g)
+
+
 FAMILIES: dict[str, Maker] = {
     "uniform": lambda n, g: (_uniform(n, g), _uniform(n, g)),
     "normal": lambda n, g: (_normal(n, g), _normal(n, g)),

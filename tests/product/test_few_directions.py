@@ -255,6 +255,30 @@ def test_expectations_of_a_sample_are_those_of_the_whole() -> None:
         assert found / 2.5 < sample.expected_error(estimator) < 2.5 * found, estimator.name
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_factors_are_judged_as_the_matrix_that_they_make(dtype: torch.dtype) -> None:
+    A, B = (X.to(dtype) for X in noisy(10, 200, 1e-2))
+    product = Anchored(0.4).multiply(Pair(A, B))
+    whole = product.tensor(dtype)
+    assert product.factors is not None
+    omega = torch.randn(200, 16, generator=generator(), dtype=dtype)
+    torch.testing.assert_close(product.times(omega), whole @ omega, rtol=1e-4, atol=1e-2)
+    torch.testing.assert_close(product.row_squares(), whole.double().square().sum(1), rtol=1e-4, atol=1e-2)
+    bounds = [Probing(Pair(A, B), 1, generator(7)).bound(p, 16, 1e-3) for p in (product, type(product)(whole))]
+    assert bounds[0].upper == pytest.approx(bounds[1].upper, rel=0.02)
+    truth = A.double() @ B.double()
+    assert float((whole - truth).norm() / truth.norm()) <= bounds[0].upper
+    errors = (product.factors.left @ product.factors.right - whole).norm(), product.factors.rounding(dtype)
+    assert float(errors[0]) > 0 and float((whole - product.tensor(dtype)).norm()) <= errors[1]
+
+
+def test_factors_of_high_rank_are_judged_as_a_matrix() -> None:
+    A, B = FAMILIES["normal"](256, generator())
+    _, receipt = tithe.matmul(A, B, method="low_rank(1, 0)", generator=generator())
+    plain = 2 * 256**3
+    assert receipt.spent.flops is not None and receipt.spent.flops < plain * (1 + 16 * 4 / 256)
+
+
 @pytest.mark.parametrize("make", [lambda: Anchored(0.5, "islets"), lambda: LowRank(0.5, -1), lambda: LowRank(0.5, 0.5)])
 def test_unknown_settings_are_refused(make: object) -> None:
     with pytest.raises(InvalidValueError, match=r"islands|whole number"):

@@ -182,18 +182,25 @@ class Pair:
 
     @cached_property
     def tails(self) -> NDArray[np.float64]:
-        """Mean square of the product's entries beyond its first r directions, as at most 96 lines of each side show.
+        """Mean square of the product's entries beyond its first r directions, as at most 96 lines of each side show."""
+        return self.decay(_LINES)
 
-        For r up to half of those lines: of mere noise, the last directions of a block are far lighter than the first.
+    def decay(self, lines: int) -> NDArray[np.float64]:
+        """What ``tails`` are, from at most so many golden lines of each side; O(lines·(k·lines + lines²)).
+
+        For r up to half of the lines that weigh something: of mere noise, the last directions of a block are far
+        lighter than the first, and a few lines among many of zeros have no more directions than they are.
         """
-        rows, columns = (
-            torch.from_numpy(golden_indices(n, min(n, _LINES))).to(self.A.device) for n in (self.m, self.n)
-        )
+        rows, columns = (torch.from_numpy(golden_indices(n, min(n, lines))).to(self.A.device) for n in (self.m, self.n))
         shifts = (None, None) if self.a is None or self.b is None else (self.a[rows], self.b[columns])
         product = Pair(self.A.index_select(0, rows), self.B.index_select(1, columns), *shifts).product
         if not bool(product.isfinite().all()):
             return np.full(1, math.inf)
-        return tails(product.cpu().numpy())[: 1 + min(product.shape) // 2]
+        squares = product.double().square()
+        weighty = min(
+            float(s.sum() ** 2 / s.square().sum().clamp_(min=1e-300)) for s in (squares.sum(1), squares.sum(0))
+        )
+        return tails(product.cpu().numpy())[: 1 + int(weighty / 2)]
 
     @property
     def left(self) -> Tensor:

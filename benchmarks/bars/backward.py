@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from benchmarks import hashtron_backward, sum_cache
 from benchmarks.bars.bar import Reading, bar
 from tithe.audit.hashtron_pipelines import DEEP, begins_with_the_last, ended, goes_back
-from tithe.audit.hashtron_tasks import CLOTHES, NOISY, TASKS, TOPOLOGY, present, split
+from tithe.audit.hashtron_tasks import CLOTHES, DIGITS, NOISY, TASKS, TOPOLOGY, present, split
 from tithe.audit.sum_scans import compare, draw, filled, scans
 
 _NEURONS, _REPEATS = 455, 21
@@ -60,7 +60,7 @@ def overhead() -> Iterator[Reading]:
 def gap() -> Iterator[Reading]:
     """The policy that validation chooses against no cap, on test samples that no choice has seen."""
     held, better = [], 0
-    for task in present(TASKS | NOISY | CLOTHES):
+    for task in present(TASKS | NOISY | CLOTHES | DIGITS):
         found = hashtron_backward.gap(task, hashtron_backward.choose(task)[0])
         test = found.test
         held.append(test.low is not None and test.low >= _LEAST and found.share <= _HALF)

@@ -21,6 +21,7 @@ __all__ = [
     "BALANCED",
     "CLOTHES",
     "COLUMNS",
+    "DIGITS",
     "NOISY",
     "TASKS",
     "TOPOLOGY",
@@ -81,7 +82,7 @@ def split(task: str, seed: int) -> Split:
     """The samples of a task, seen through other tuples with every seed; those of the test are always the same.
 
     Args:
-        task: a key of ``TASKS``, ``NOISY`` or ``CLOTHES``.
+        task: a key of ``TASKS``, ``NOISY``, ``CLOTHES`` or ``DIGITS``.
         seed: not negative.
 
     Returns:
@@ -94,7 +95,7 @@ def split(task: str, seed: int) -> Split:
     """
     if task not in _NEEDED:
         raise InvalidValueError(f"there is no task {task!r}; use one of {', '.join(_NEEDED)}")
-    return (TASKS | NOISY | CLOTHES)[task](np.random.default_rng([seed, *task.encode()]))
+    return (TASKS | NOISY | CLOTHES | DIGITS)[task](np.random.default_rng([seed, *task.encode()]))
 
 
 def present(group: Mapping[str, object] | None = None) -> tuple[str, ...]:
@@ -255,8 +256,14 @@ CLOTHES: dict[str, Callable[[np.random.Generator], Split]] = {
 """Clothes that people confuse, too. They were named when the test samples of the other groups had been measured, the
 last four when those of the first four had been; before that, validation was looked at, their own test samples never."""
 
+DIGITS: dict[str, Callable[[np.random.Generator], Split]] = {
+    f"MNIST {no} or {yes}": _images("mnist", no, yes, _CLOTHES, _FRAME) for no, yes in ((3, 5), (3, 8), (5, 8), (7, 9))
+}
+"""Digits that look alike, named when all others had been measured, and before they were, validation included."""
+
 _NEEDED = {
     **dict(zip(TASKS, ("lexicon:ita", "lexicon:fra", "lexicon:eng", "mnist", "breast_cancer"), strict=True)),
     **dict(zip(NOISY, ("lexicon:eng", "lexicon:por", "lexicon:slv", "diabetes"), strict=True)),
     **dict.fromkeys(CLOTHES, "fashion-mnist"),
+    **dict.fromkeys(DIGITS, "mnist"),
 }

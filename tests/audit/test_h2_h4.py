@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tithe.audit import Evidence, Run, Table, hashtron_tasks, sum_scans
+from tithe.audit import Evidence, Run, Table, hashtron_samples, sum_scans
 from tithe.audit.claims import _h2_measure, _h3_measure, _h4_measure, h2_sum_cache, h3_capacity_law, h4_selection
 from tithe.audit.claims.h2_sum_cache import DAMAGED, KILLED, TORN
 from tithe.audit.hashtron_runs import ORDERS, Training, trainings
@@ -43,7 +43,7 @@ def test_a_task_is_split_by_groups_and_its_test_samples_stay(task):
 
 def test_keys_hold_all_values_of_a_tuple_and_nothing_else():
     values = np.array([[1, 2, 3], [1, 2, 0], [3, 2, 1]])
-    keys = hashtron_tasks._tuples(values, [np.array([0, 1]), np.array([0, 2])], 2)
+    keys = hashtron_samples._tuples(values, [np.array([0, 1]), np.array([0, 2])], 2)
     assert keys.tolist() == [[0b1001, 0b1101], [0b1001, 0b0001], [0b1011, 0b0111]]
     with pytest.raises(InvalidValueError, match="there is no task 'chess'; use one of Italian s"):
         split("chess", 0)

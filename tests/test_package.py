@@ -48,7 +48,7 @@ def test_python_dash_m_is_the_command() -> None:
 
 def test_the_signatures_that_others_rely_on() -> None:
     matmul = inspect.signature(tithe.matmul)
-    assert list(matmul.parameters) == ["A", "B", "tol", "ratio", "method", "confidence", "generator"]
+    assert list(matmul.parameters) == ["A", "B", "tol", "ratio", "method", "confidence", "generator", "gradients"]
     assert matmul.parameters["confidence"].default == 0.999
     certify = inspect.signature(tithe.product.certify)
     assert list(certify.parameters) == ["C", "A", "B", "confidence", "probes", "generator"]

@@ -55,6 +55,7 @@ class Course:
         self._hidden = len(self._topology.layers) - bool(self._finals)
         self._bits = bits_counted(self._topology) if pipeline.final == "majority" else 0
         self._partners: dict[Neuron, int] = {}
+        self._seconds = 0.0
 
     def run(self) -> None:
         """All sweeps. Raises ``TimeUp`` where these take longer than they may."""
@@ -171,7 +172,7 @@ class Course:
         return self._timed(self._turns.train(sweep, place, why, attempt))
 
     def _timed(self, step: Step) -> Step:
-        most = self._pipeline.timeout
-        if most is not None and sum(each.seconds for each in self._turns.steps) >= most:
+        self._seconds += step.seconds
+        if self._pipeline.timeout is not None and self._seconds >= self._pipeline.timeout:
             raise TimeUp
         return step

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from tithe.audit.hashtron_tasks import BALANCED, TOPOLOGY, Examples, split
+from tithe.audit.hashtron_tasks import BALANCED, COLUMNS, TOPOLOGY, Examples, split, topology
 from tithe.hashtron import Layer, Network, SumCache, Topology
 from tithe.hashtron.backward.policies import Policy
 from tithe.hashtron.combiners import Full, MajorityPool
@@ -74,15 +74,15 @@ def ended(
         return pipeline.fit(start, *known, seed=seed, held_out=held_out, cache=cache)
 
 
-def end(task: str, seed: int, **options: Any) -> End:
-    """Where a run on a task ends; options as of :func:`ended`.
+def end(task: str, seed: int, columns: int = COLUMNS, **options: Any) -> End:
+    """Where a run on a task ends, of a network of so many hashtrons; options as of :func:`ended`.
 
     >>> found = end("breast cancer", 0, policy={"name": "constant", "premodulo": 64})
     >>> 0.5 < found.test < found.train <= 1
     True
     """
-    samples = split(task, seed)
-    last = ended(samples.known, seed, held_out=samples.test, **options).steps[-1]
+    samples = split(task, seed, columns)
+    last = ended(samples.known, seed, held_out=samples.test, topology=topology(columns), **options).steps[-1]
     assert last.eval is not None
     return End(last.train, last.eval, last.prior)
 

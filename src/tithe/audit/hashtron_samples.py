@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tithe import data
 from tithe.hashtron.languages import LetterSamples, Part, letter_samples, parse
 
-__all__ = ["COLUMNS", "Examples", "Split", "images", "last_spoken", "letters", "pair", "pronounced", "table"]
+__all__ = ["Examples", "Maker", "Split", "images", "last_spoken", "letters", "pair", "pronounced", "table"]
 
-COLUMNS = 45
-"""Keys of a sample: hashtrons of the first layer."""
+Maker = Callable[[np.random.Generator, int], "Split"]
+"""Makes the samples of a task, with so many keys each: one for each hashtron of the first layer."""
 
 _HELD_OUT = 0.3  # of the words
 _LETTERS = 3  # that a hashtron sees together
@@ -30,10 +30,10 @@ Asked = Callable[[LetterSamples, Part], tuple[NDArray[np.intp], NDArray[np.int64
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Samples of a task, each a key for each of the ``COLUMNS`` hashtrons of the first layer, and yes (1) or no (0).
+    """Samples of a task, each a key for each hashtron of the first layer, and yes (1) or no (0).
 
     Attributes:
-        known: what may be learned from, uint32 (n, ``COLUMNS``) and int64 (n,).
+        known: what may be learned from, uint32 (n, columns) and int64 (n,).
         groups: which of these stay together when they are parted, int64 (n,): the letters of a word.
         test: what is reported.
     """
@@ -61,8 +61,8 @@ def _tuples(values: NDArray[Any], places: list[NDArray[np.intp]], width: int) ->
     return np.stack(columns, 1)
 
 
-def _draw(random: np.random.Generator, among: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    return [np.sort(random.choice(among, count, replace=False)) for _ in range(COLUMNS)]
+def _draw(random: np.random.Generator, among: NDArray[np.intp], count: int, columns: int) -> list[NDArray[np.intp]]:
+    return [np.sort(random.choice(among, count, replace=False)) for _ in range(columns)]
 
 
 @functools.cache
@@ -72,14 +72,14 @@ def _samples(code: str, width: int) -> LetterSamples:
     return letter_samples(parse(text.encode()), seed=0, width=width, held_out=_HELD_OUT)
 
 
-def letters(code: str, width: int, asked: Asked) -> Callable[[np.random.Generator], Split]:
+def letters(code: str, width: int, asked: Asked) -> Maker:
     """A question on letters; words are held out whole, and letters and phonemes aligned by the other words alone."""
 
-    def make(random: np.random.Generator) -> Split:
+    def make(random: np.random.Generator, columns: int) -> Split:
         samples = _samples(code, width)
         (rows, answers), (unseen, targets) = (asked(samples, part) for part in (samples.train, samples.held_out))
         windows, others = samples.train.windows[rows], samples.held_out.windows[unseen]
-        places = _draw(random, np.flatnonzero((windows != windows[0]).any(0)), _LETTERS)
+        places = _draw(random, np.flatnonzero((windows != windows[0]).any(0)), _LETTERS, columns)
         bits = (len(samples.alphabet.letters) + 1).bit_length()
         words, which = np.unique([word.casefold() for word in samples.train.words], return_inverse=True)
         groups = random.permutation(len(words))[np.repeat(which, np.diff(samples.train.edges))[rows]]
@@ -110,15 +110,15 @@ def last_spoken(samples: LetterSamples, part: Part) -> tuple[NDArray[np.intp], N
     return rows, spoken[part.labels[rows]].astype(np.int64)
 
 
-def images(name: str, no: int, yes: int, count: int, frame: int = 0) -> Callable[[np.random.Generator], Split]:
+def images(name: str, no: int, yes: int, count: int, frame: int = 0) -> Maker:
     """Which of two classes an image is of, by tuples of pixels in one window each that leaves out a frame."""
 
-    def make(random: np.random.Generator) -> Split:
+    def make(random: np.random.Generator, columns: int) -> Split:
         x, y, test_x, test_y = pair(name, no, yes)
         chosen = random.permutation(len(x))[:count]
         edge = np.arange(_WINDOW)
         places = []
-        for row, column in random.integers(frame, 28 - frame - _WINDOW + 1, (COLUMNS, 2)).tolist():
+        for row, column in random.integers(frame, 28 - frame - _WINDOW + 1, (columns, 2)).tolist():
             window = ((row + edge[:, None]) * 28 + column + edge).ravel()
             places.append(np.sort(random.choice(window, _PIXELS, replace=False)))
         known = _tuples(x[chosen], places, 1), y[chosen]
@@ -140,13 +140,13 @@ def pair(
     return *found[0], *found[1]
 
 
-def table(name: str) -> Callable[[np.random.Generator], Split]:
+def table(name: str) -> Maker:
     """Whether a row is of the second class or, where the target is a quantity, above the median of what is known."""
 
-    def make(random: np.random.Generator) -> Split:
+    def make(random: np.random.Generator, columns: int) -> Split:
         table = data.load(name)
         edges = np.quantile(table.train_x, _EDGES, axis=0)
-        places = _draw(random, np.arange(edges.shape[1]), _FEATURES)
+        places = _draw(random, np.arange(edges.shape[1]), _FEATURES, columns)
         known, test = (
             _tuples((x[None] > edges[:, None]).sum(0), places, len(_EDGES).bit_length())
             for x in (table.train_x, table.test_x)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from tithe import data
-from tithe.audit.hashtron_samples import COLUMNS, Examples, Split, images, last_spoken, letters, pair, pronounced, table
+from tithe.audit.hashtron_samples import Examples, Maker, Split, images, last_spoken, letters, pair, pronounced, table
 from tithe.errors import InvalidValueError
 from tithe.hashtron import Layer, Network, Topology
 from tithe.hashtron.combiners import MajorityPool
@@ -22,36 +22,51 @@ __all__ = [
     "NOISY",
     "TASKS",
     "TOPOLOGY",
+    "WIDE",
     "Examples",
     "Split",
     "all_images",
     "majority_network",
     "present",
     "split",
+    "topology",
 ]
 
 BALANCED = False  # votes count alike, as in the reference; so more unseen answers are right where nothing caps the keys
 
-_GROUP = 3  # hashtrons whose majority is one bit
-_BITS = COLUMNS // _GROUP
-TOPOLOGY = Topology(
-    (Layer(COLUMNS, combiner=MajorityPool(width=_BITS, height=1, subwidth=_GROUP, capwidth=_BITS)), Layer(1))
-)
+COLUMNS, WIDE = 45, 150
+"""Keys of a sample, and hashtrons of the first layer; and how many there are where a network is to be wide."""
+
+_BITS = 15  # that the last hashtron reads, each the majority of as many hashtrons
 _IMAGES, _CLOTHES = 2000, 4000
 _DIGITS, _FRAME = ("mnist", 4, 9), 4  # four or nine; the frame is always empty
 
 
+def topology(columns: int) -> Topology:
+    """A first layer of so many hashtrons, a multiple of 15, and a last one that hears the majorities of 15 parts.
+
+    >>> topology(45).neurons
+    46
+    """
+    pool = MajorityPool(width=_BITS, height=1, subwidth=columns // _BITS, capwidth=_BITS)
+    return Topology((Layer(columns, combiner=pool), Layer(1)))
+
+
+TOPOLOGY = topology(COLUMNS)
+
+
 @functools.lru_cache(maxsize=64)
-def split(task: str, seed: int) -> Split:
+def split(task: str, seed: int, columns: int = COLUMNS) -> Split:
     """The samples of a task, seen through other tuples with every seed; those of the test are always the same.
 
     Args:
         task: a key of ``TASKS``, ``NOISY``, ``CLOTHES`` or ``DIGITS``.
         seed: not negative.
+        columns: keys of a sample.
 
     Returns:
         The samples. Raises ``InvalidValueError`` for another task, ``DataUnavailableError`` where its data are not
-        there. O(samples · ``COLUMNS``).
+        there. O(samples · ``columns``).
 
     >>> x, y = split("breast cancer", 0).known
     >>> x.shape, sorted(set(y.tolist()))
@@ -59,12 +74,12 @@ def split(task: str, seed: int) -> Split:
     """
     if task not in _NEEDED:
         raise InvalidValueError(f"there is no task {task!r}; use one of {', '.join(_NEEDED)}")
-    return (TASKS | NOISY | CLOTHES | DIGITS)[task](np.random.default_rng([seed, *task.encode()]))
+    return (TASKS | NOISY | CLOTHES | DIGITS)[task](np.random.default_rng([seed, *task.encode()]), columns)
 
 
 def all_images(seed: int) -> Split:
     """Four or nine, with all 11,791 training images of them in MNIST: for what depends on the size of data."""
-    return images(*_DIGITS, len(pair(*_DIGITS)[0]), _FRAME)(np.random.default_rng(seed))
+    return images(*_DIGITS, len(pair(*_DIGITS)[0]), _FRAME)(np.random.default_rng(seed), COLUMNS)
 
 
 def present(group: Mapping[str, object] | None = None) -> tuple[str, ...]:
@@ -87,7 +102,7 @@ def majority_network(seed: int) -> Network:
     return network.replace(COLUMNS, threshold(bits, bits // 2 + 1))
 
 
-TASKS: dict[str, Callable[[np.random.Generator], Split]] = {
+TASKS: dict[str, Maker] = {
     "Italian s": letters("ita", 9, pronounced("s", ("z",), ("s",))),
     "French last letter": letters("fra", 13, last_spoken),
     "English e": letters("eng", 9, pronounced("e", ())),
@@ -96,7 +111,7 @@ TASKS: dict[str, Callable[[np.random.Generator], Split]] = {
 }
 """Is an s voiced? Is the last letter of a word spoken? Is an e silent? Four or nine? Benign or not?"""
 
-NOISY: dict[str, Callable[[np.random.Generator], Split]] = {
+NOISY: dict[str, Maker] = {
     "English a": letters("eng", 9, pronounced("a", ("ə",))),
     "Portuguese e": letters("por", 9, pronounced("e", ("ɨ",))),
     "Slovene e": letters("slv", 9, pronounced("e", ("ɛ",))),
@@ -105,7 +120,7 @@ NOISY: dict[str, Callable[[np.random.Generator], Split]] = {
 """Questions that the samples answer only in part, such as those on vowels whose stress is not written. They were named
 when the others had been measured, and before they were themselves."""
 
-CLOTHES: dict[str, Callable[[np.random.Generator], Split]] = {
+CLOTHES: dict[str, Maker] = {
     "T-shirt or shirt": images("fashion-mnist", 0, 6, _CLOTHES),
     "pullover or coat": images("fashion-mnist", 2, 4, _CLOTHES),
     "pullover or shirt": images("fashion-mnist", 2, 6, _CLOTHES),
@@ -118,7 +133,7 @@ CLOTHES: dict[str, Callable[[np.random.Generator], Split]] = {
 """Clothes that people confuse, too. They were named when the test samples of the other groups had been measured, the
 last four when those of the first four had been; before that, validation was looked at, their own test samples never."""
 
-DIGITS: dict[str, Callable[[np.random.Generator], Split]] = {
+DIGITS: dict[str, Maker] = {
     f"MNIST {no} or {yes}": images("mnist", no, yes, _CLOTHES, _FRAME) for no, yes in ((3, 5), (3, 8), (5, 8), (7, 9))
 }
 """Digits that look alike, named when all others had been measured, and before they were, validation included."""

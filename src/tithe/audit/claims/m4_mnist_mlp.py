@@ -108,7 +108,7 @@ CLAIM = Claim(
     ),
     claimed="96.39% → 96.34% at ratio 0.3",
     baseline="the exact product; sampling; weights factored beforehand; torch's dynamic int8 quantisation",
-    budget=50.0,
+    budget=35.0,
     measure=_measure,
     judge=judge,
 )

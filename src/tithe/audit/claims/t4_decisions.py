@@ -158,7 +158,7 @@ CLAIM = Claim(
     ),
     claimed="models merge when they are compatible",
     baseline="pairs of which it is known whether they learn one task or conflicting labels",
-    budget=15.0,
+    budget=6.0,
     measure=_measure,
     judge=judge,
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tithe.errors import InvalidValueError
 
-__all__ = ["UNITS", "Attempt", "Bound", "Cost", "Receipt", "Scope"]
+__all__ = ["UNITS", "Attempt", "Bound", "Cost", "Receipt", "Scope", "join_methods"]
 
 UNITS = ("flops", "bytes", "seconds", "cpu_seconds", "joules", "context_switches")
 Scope = Literal["checked", "plan", "calibration"]
@@ -188,7 +188,7 @@ class Receipt:
             return NotImplemented
         bounds = [r.bound for r in (self, other) if r.bound is not None]
         return Receipt(
-            method=_join_methods(self.method, other.method),
+            method=join_methods(self.method, other.method),
             spent=self.spent + other.spent,
             plain=self.plain + other.plain,
             bound=bounds[0] + bounds[1] if len(bounds) == 2 else None,
@@ -259,7 +259,12 @@ def _known_keys(cls: type, data: Mapping[str, Any]) -> None:
         raise InvalidValueError(f"{cls.__name__} has no field {', '.join(unknown)}; its fields are {sorted(known)}")
 
 
-def _join_methods(a: str, b: str) -> str:
+def join_methods(a: str, b: str) -> str:
+    """The names of the methods of several products as one, each once with how often.
+
+    >>> join_methods("int8 ×2", "exact + int8")
+    'int8 ×3 + exact'
+    """
     counts: dict[str, int] = {}
     for part in (*a.split(" + "), *b.split(" + ")):
         name, _, times = part.rpartition(" ×")

@@ -15,6 +15,7 @@ from tithe.hashtron import Hashtron, Layer, Network, Pipeline, SumCache, Topolog
 from tithe.hashtron.backward.policies import Constant, policy
 from tithe.hashtron.combiners import Full, MajorityPool
 from tithe.hashtron.counts import Parity, Sum
+from tithe.hashtron.layer_votes import tally_layer
 from tithe.hashtron.pipeline.journal import JOURNAL
 from tithe.hashtron.trainee import Trainee
 from tithe.hashtron.votes import tally
@@ -314,7 +315,7 @@ def test_a_probe_of_all_samples_is_the_tally(topology):
         for position, found in enumerate(signs):
             votes = trainee.tally(first + position, balanced=False)
             assert (found.sum(dtype=int), np.count_nonzero(found)) == (votes.total, votes.pivotal)
-        assert np.array_equal(signs, trainee.probe_layer(np.arange(len(X)), layer))
+        assert np.array_equal(signs, tally_layer(start, X, y, layer).signs.numpy())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tithe.hashtron import Hashtron, Layer, Network, Topology, Votes, tally
 from tithe.hashtron.combiners import Full, MajorityPool
 from tithe.hashtron.hashing import hash32
 from tithe.hashtron.stages import Trace, forward, read_answers
-from tithe.hashtron.votes import answers_if, learn, losses, say
+from tithe.hashtron.votes import answers_if, learn, losses, say, vote_weights
 
 
 def answers_from(network: Network, trace: Trace, layer: int, position: int, said: np.ndarray) -> np.ndarray:
@@ -118,3 +118,10 @@ def test_targets_must_fit() -> None:
     network = Network(Topology((Layer(1),)), [Hashtron()])
     with pytest.raises(InvalidValueError, match="2 targets for the trace of 3"):
         tally(network, network.trace([1, 2, 3]), np.array([0, 1]), 0)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=60), st.sampled_from([1, 1 << 20]))
+def test_balanced_weights_depend_on_how_many_there_are_and_not_on_their_size(groups, size):
+    array = np.array(groups, np.int64) * size
+    found = vote_weights(array, balanced=True)
+    assert found.tolist() == [(1 << 16) * len(groups) // (len(set(groups)) * groups.count(each)) for each in groups]

@@ -9,7 +9,9 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from tithe.audit.evidence import Row
 from tithe.audit.hashtron_tasks import BALANCED, COLUMNS, TOPOLOGY, Examples, split, topology
+from tithe.audit.statistics import interval
 from tithe.hashtron import Layer, Network, SumCache, Topology
 from tithe.hashtron.backward.policies import Policy
 from tithe.hashtron.combiners import Full, MajorityPool
@@ -17,7 +19,19 @@ from tithe.hashtron.pipeline.pipeline import Pipeline, Run
 from tithe.hashtron.pipeline.step import Step
 from tithe.meter import paired
 
-__all__ = ["DEEP", "LAST", "Cost", "End", "Given", "begins_with_the_last", "end", "ended", "goes_back", "overhead"]
+__all__ = [
+    "DEEP",
+    "LAST",
+    "Cost",
+    "End",
+    "Given",
+    "begins_with_the_last",
+    "difference",
+    "end",
+    "ended",
+    "goes_back",
+    "overhead",
+]
 
 Given = str | Mapping[str, Any] | Policy | None
 Direction = Literal["backward", "forward"]
@@ -85,6 +99,29 @@ def end(task: str, seed: int, columns: int = COLUMNS, **options: Any) -> End:
     last = ended(samples.known, seed, held_out=samples.test, topology=topology(columns), **options).steps[-1]
     assert last.eval is not None
     return End(last.train, last.eval, last.prior)
+
+
+def difference(control: str, ours: Sequence[tuple[float, float]], theirs: Sequence[tuple[float, float]]) -> Row:
+    """A row of what is better, in points: ``test`` and ``gap`` with their intervals, over a ``control``.
+
+    Args:
+        control: its name.
+        ours: accuracies in training and in test.
+        theirs: as many of the control, pair by pair.
+
+    Returns:
+        The row, with the number of ``pairs``. O(pairs).
+
+    >>> row = difference("none", [(0.9, 0.8), (0.9, 0.7)], [(1.0, 0.8), (1.0, 0.7)])
+    >>> row["test"], round(row["gap"], 9), row["pairs"]
+    (0.0, -10.0, 2)
+    """
+    row: dict[str, Any] = {"control": control, "pairs": len(ours)}
+    tests = [100 * (a[1] - b[1]) for a, b in zip(ours, theirs, strict=True)]
+    gaps = [100 * (a[0] - a[1] - b[0] + b[1]) for a, b in zip(ours, theirs, strict=True)]
+    for key, values in (("test", tests), ("gap", gaps)):
+        row[key], row[f"{key}_low"], row[f"{key}_high"] = interval(values)
+    return row
 
 
 def begins_with_the_last(steps: Sequence[Step]) -> bool:

@@ -153,7 +153,7 @@ class Topology:
 
 
 def _combiner_fields(combiner: Combiner | None) -> dict[str, Any] | None:
-    return None if combiner is None else {"kind": combiner.kind, **asdict(combiner)}  # type: ignore[call-overload]
+    return None if combiner is None else {"kind": combiner.kind, **asdict(combiner)}  # type: ignore[call-overload]  # all are dataclasses
 
 
 def _combiner(fields: dict[str, Any] | None) -> Combiner | None:

@@ -128,13 +128,6 @@ class Trainee:
         signs: NDArray[np.int8] = (np.sign(better) * (1 - 2.0 * before)).astype(np.int8).reshape(rows.shape)
         return signs
 
-    def probe_layer(self, rows: NDArray[np.intp], layer: int) -> NDArray[np.int8]:
-        """The votes of some samples for all hashtrons of a layer, −1, 0 or 1, (H, rows); see ``tally_layer``."""
-        from tithe.hashtron.layer_votes import tally_layer  # brings torch
-
-        found = tally_layer(self.network, self._X[rows], self.targets[rows], layer, loss=self._loss)
-        return np.asarray(found.signs.numpy())
-
     def worse(self, index: int, neuron: Hashtron) -> bool:
         """Whether the loss of the held-out samples would rise with another hashtron; never where there are none."""
         if self._held is None or self._held_out is None:

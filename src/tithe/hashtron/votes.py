@@ -128,8 +128,11 @@ def vote_weights(groups: NDArray[np.int64], balanced: bool) -> NDArray[np.int64]
     """
     if not balanced:
         return np.full(len(groups), _ONE, np.int64)
-    _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    weights: NDArray[np.int64] = (_ONE * len(groups) // (len(counts) * counts))[which]
+    if len(groups) and 0 <= groups.min() <= groups.max() <= 2 * len(groups):
+        which, counts = groups, np.bincount(groups)  # a tenth of the time that sorting takes
+    else:
+        _, which, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    weights: NDArray[np.int64] = (_ONE * len(groups) // (np.count_nonzero(counts) * np.maximum(counts, 1)))[which]
     return weights
 
 

@@ -9,9 +9,9 @@ rows of an error matrix are a real matrix of the same Frobenius norm.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from tithe.product.rates import Rates
 from tithe.product.request import Request
 from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
-from tithe.receipt import Attempt, Bound
+from tithe.receipt import Attempt, Bound, join_methods
 
 __all__ = ["karatsuba", "multiply_complex", "real_pairs", "real_parts"]
 
@@ -47,8 +47,7 @@ class _Way:
     @property
     def name(self) -> str:
         """As receipts of several products call it."""
-        counts = Counter(estimator.name for estimator in self.estimators)
-        return " + ".join(name if times == 1 else f"{name} ×{times}" for name, times in counts.items())
+        return reduce(join_methods, (estimator.name for estimator in self.estimators))
 
 
 def multiply_complex(

@@ -14,9 +14,9 @@ from scipy.stats import spearmanr
 from tithe.audit.claim import Run
 from tithe.audit.claims.h3_capacity_law import CLAMPED, LAW, UNLIMITED
 from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
+from tithe.audit.hashtron_pipelines import difference
 from tithe.audit.hashtron_runs import Training, trainings
 from tithe.audit.hashtron_tasks import COLUMNS, TASKS, present, split
-from tithe.audit.statistics import interval
 from tithe.hashtron.backward.dampers import ExponentialSmoothing, FixedPercent, MovingAverage
 from tithe.hashtron.backward.histories import History, Sums
 from tithe.hashtron.backward.law import CapacityLaw, premodulo_of, regime
@@ -176,22 +176,13 @@ def _policies(run: Run, tasks: list[str], seeds: tuple[int, ...]) -> tuple[list[
             "task": task, "policy": name, "train": train, "test": test, "gap": train - test,
             "prior": float((test_y == (y.mean() > 0.5)).mean()), "premodulo": statistics.median(given_by[task, name]),
         })  # fmt: skip
-    differences = [_difference(name, scores[LAW], found) for name, found in scores.items() if name != LAW]
+    differences = [difference(name, scores[LAW], found) for name, found in scores.items() if name != LAW]
     voted = [each for each in laws[LAW] if each.sums.pivotal]
     counted = {"pivotal": statistics.median(each.sums.pivotal / each.sums.samples for each in voted)} | {
         f"bound by {name}": statistics.mean(0 < each.premodulo < each.keys for each in steps if each.premodulo)
         for name, steps in laws.items()
     }
     return rows, differences, counted
-
-
-def _difference(name: str, ours: list[tuple[float, float]], theirs: list[tuple[float, float]]) -> Row:
-    row: dict[str, Any] = {"control": name, "pairs": len(ours)}
-    tests = [100 * (a[1] - b[1]) for a, b in zip(ours, theirs, strict=True)]
-    gaps = [100 * (a[0] - a[1] - b[0] + b[1]) for a, b in zip(ours, theirs, strict=True)]
-    for key, values in (("test", tests), ("gap", gaps)):
-        row[key], row[f"{key}_low"], row[f"{key}_high"] = interval(values)
-    return row
 
 
 def _plot(policies: list[Row]) -> Plot:

@@ -12,7 +12,7 @@ from scipy.stats import spearmanr
 from tithe.audit.claim import Run
 from tithe.audit.claims.h9_generalisation import CONSTANT, FORWARD, LAW, NONE, SHUFFLED
 from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
-from tithe.audit.hashtron_pipelines import Given, begins_with_the_last, ended, overhead
+from tithe.audit.hashtron_pipelines import Given, begins_with_the_last, difference, ended, overhead
 from tithe.audit.hashtron_tasks import TASKS, all_images, present, split
 from tithe.audit.statistics import interval
 from tithe.hashtron.pipeline.pipeline import Run as Trained
@@ -95,12 +95,7 @@ def _row(policy: str, task: str, runs: list[Trained]) -> Row:
 
 def _difference(control: str, tasks: list[str], runs: dict[tuple[str, str], list[Trained]]) -> Row:
     ours, theirs = ([_last(each) for task in tasks for each in runs[name, task]] for name in (LAW, control))
-    row: dict[str, Any] = {"control": control, "pairs": len(ours)}
-    tests = [100 * (a[1] - b[1]) for a, b in zip(ours, theirs, strict=True)]
-    gaps = [100 * (a[0] - a[1] - b[0] + b[1]) for a, b in zip(ours, theirs, strict=True)]
-    for key, values in (("test", tests), ("gap", gaps)):
-        row[key], row[f"{key}_low"], row[f"{key}_high"] = interval(values)
-    return row
+    return difference(control, ours, theirs)
 
 
 def _facts(tasks: list[str], runs: dict[tuple[str, str], list[Trained]], constants: tuple[int, ...]) -> dict[str, Any]:

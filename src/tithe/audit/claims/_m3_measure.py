@@ -23,7 +23,7 @@ from tithe.audit.claims._m3_als import (
     prepare,
 )
 from tithe.audit.claims.m3_recommender import CLAIMED
-from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
+from tithe.audit.evidence import Axis, Column, Evidence, Plot, Role, Row, Series, Table
 from tithe.audit.statistics import interval
 
 __all__ = ["measure"]
@@ -176,10 +176,10 @@ def _table(rows: list[Row], sweeps: int) -> Table:
 
 
 def _plot(rows: list[Row]) -> Plot:
-    def series(name: str, head: str, role: str = "measured") -> Series:
+    def series(name: str, head: str, role: Role = "measured") -> Series:
         part = sorted((row for row in rows if row["role"] == head), key=lambda row: float(row["share"]))
         worse = [max(row["worse"], 1e-5) for row in part]
-        return Series(name, [row["share"] for row in part], worse, role=role)  # type: ignore[arg-type]
+        return Series(name, [row["share"] for row in part], worse, role=role)
 
     drawn = [
         series("approximate products", "product"),

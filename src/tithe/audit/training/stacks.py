@@ -123,7 +123,7 @@ class StackedAdam(torch.optim.Optimizer):
         self._rates, self._decay, self._steps = rates, decay, 0
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is ever called
         """One step of all networks."""
         self._steps += 1
         short, long = (1 - beta**self._steps for beta in _BETAS)

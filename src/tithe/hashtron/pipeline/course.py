@@ -20,13 +20,13 @@ from tithe.hashtron.votes import weighed_totals
 if TYPE_CHECKING:
     from tithe.hashtron.pipeline.pipeline import Pipeline
 
-__all__ = ["Course", "TimeUp"]
+__all__ = ["Course", "TimeUpError"]
 
 _LEAST_PIVOTAL = 0.01  # share of the votes for hidden neurons
 _LEAST_PROBED, _PART_PROBED = 32, 16  # a sixteenth of the samples is asked at most, but so many
 
 
-class TimeUp(Exception):  # noqa: N818
+class TimeUpError(Exception):
     """A run has taken as long as it may."""
 
 
@@ -58,7 +58,7 @@ class Course:
         self._seconds = 0.0
 
     def run(self) -> None:
-        """All sweeps. Raises ``TimeUp`` where these take longer than they may."""
+        """All sweeps. Raises ``TimeUpError`` where these take longer than they may."""
         for sweep in range(self._pipeline.sweeps):
             if self._pipeline.direction == "backward":
                 self._backward(sweep)
@@ -156,11 +156,12 @@ class Course:
         samples = len(turns.trainee.targets)
         asked = min(samples, self._pipeline.probe, max(_LEAST_PROBED, samples // _PART_PROBED))
         pairs: list[tuple[int, int]] = []
-        if self._pipeline.pairs:
-            rows = np.sort(random.choice(samples, asked, replace=False))
-            every = turns.trainee.probe_layer(rows, layer)
-            pairs = [pair.neurons for pair in anti_correlated_pairs(every.T, most=len(every))]
-            signs = every[positions]
+        if self._pipeline.pairs:  # votes can only be compared where they are of the same samples
+            every = np.arange(self._topology.layers[layer].neurons)
+            rows = np.tile(random.choice(samples, asked, replace=False), (len(every), 1))
+            signs = turns.trainee.probe(layer, every, rows)
+            pairs = [pair.neurons for pair in anti_correlated_pairs(signs.T, most=len(every))]
+            signs, rows = signs[positions], rows[positions]
         else:
             rows = random.integers(samples, size=(len(positions), asked))
             signs = turns.trainee.probe(layer, np.array(positions), rows)
@@ -174,5 +175,5 @@ class Course:
     def _timed(self, step: Step) -> Step:
         self._seconds += step.seconds
         if self._pipeline.timeout is not None and self._seconds >= self._pipeline.timeout:
-            raise TimeUp
+            raise TimeUpError
         return step

@@ -22,7 +22,7 @@ from tithe.hashtron.backward.staleness import fingerprint
 from tithe.hashtron.backward.sum_cache import SumCache
 from tithe.hashtron.fitting import fit_network
 from tithe.hashtron.network import Network
-from tithe.hashtron.pipeline.course import Course, TimeUp
+from tithe.hashtron.pipeline.course import Course, TimeUpError
 from tithe.hashtron.pipeline.journal import Journal
 from tithe.hashtron.pipeline.recording import Recorder, known_histories, next_run
 from tithe.hashtron.pipeline.step import Step
@@ -189,7 +189,7 @@ class Pipeline:
             course, stopped = Course(self, turns, journal, seed), ""
             try:
                 course.run()
-            except TimeUp:
+            except TimeUpError:
                 stopped = "timeout"
             finally:
                 recorder.flush()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tithe.errors import CorruptFileError, InvalidDTypeError, InvalidValueError
 from tithe.hashtron.backward.histories import Neuron, Sums
 from tithe.hashtron.backward.law import Regime, regime
-from tithe.hashtron.backward.margin import TAU, margin
+from tithe.hashtron.backward.margin import TAU, capacity, margin
 from tithe.hashtron.filters import Filter
 from tithe.hashtron.neuron import Hashtron
 
@@ -97,7 +97,7 @@ class Step:
     @property
     def capacity(self) -> float:
         """M/(|S| + 1), at least 1: what the capacity law would have aimed at."""
-        return max(1.0, self.most / (abs(self.total) + 1))
+        return float(capacity(self.total, self.most))
 
     @property
     def regime(self) -> Regime:

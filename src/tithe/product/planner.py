@@ -30,7 +30,16 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound
 
-__all__ = ["Outcome", "most_accurate", "multiply_at_ratio", "multiply_by", "multiply_within", "rehearse"]
+__all__ = [
+    "Outcome",
+    "attempt_by",
+    "missed",
+    "most_accurate",
+    "multiply_at_ratio",
+    "multiply_by",
+    "multiply_within",
+    "rehearse",
+]
 
 _ATTEMPTS = 2  # that may fail before the plain product
 _FEW = 4  # probes where more would eat up the ratio
@@ -39,13 +48,17 @@ _NOT_FINITE = Attempt("auto", "the operands are not finite, or too large to be s
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A product, the name of the estimator that made it, its bound, and the operations that all of it took."""
+    """A product, the name of the estimator that made it, its bound, and the operations that all of it took.
+
+    ``by`` are the estimators themselves: one, three of a complex product, none of the plain product.
+    """
 
     product: Tensor
     method: str
     bound: Bound
     flops: float
     tried: tuple[Attempt, ...] = ()
+    by: tuple[Estimator, ...] = ()
 
 
 def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, generator: torch.Generator) -> Outcome:
@@ -75,10 +88,11 @@ def multiply_within(probing: Probing, tol: float, failure: float, known: Rates, 
         spent += work
         if bound.upper <= tol:
             spent += flops(judge.work())
-            return Outcome(product.tensor(pair.A.dtype), option.estimator.name, bound, spent, tuple(tried))
+            made = product.tensor(pair.A.dtype)
+            return Outcome(made, option.estimator.name, bound, spent, tuple(tried), (option.estimator,))
         if not pair.finite:
             return _plain(pair, _NOT_FINITE, spent=spent)
-        tried.append(_missed(option.estimator, bound, tol))
+        tried.append(missed(option.estimator.name, bound, tol))
     return _plain(pair, *tried, spent=spent + flops(judge.work()))
 
 
@@ -113,8 +127,8 @@ def multiply_at_ratio(
     product, bound, work = _attempt(probing, best, probes, failure, generator)
     spent = work + flops(probing.work())
     if tol is not None and bound.upper > tol:
-        return _plain(pair, _missed(best, bound, tol), spent=spent)
-    return Outcome(product.tensor(pair.A.dtype), best.name, bound, spent)
+        return _plain(pair, missed(best.name, bound, tol), spent=spent)
+    return Outcome(product.tensor(pair.A.dtype), best.name, bound, spent, by=(best,))
 
 
 def most_accurate(pair: Pair, share: float) -> Estimator:
@@ -145,26 +159,34 @@ def multiply_by(
         return _plain(pair)
     if not pair.finite:
         return _plain(pair, _NOT_FINITE, spent=pair.area)
+    product, bound, spent = attempt_by(probing, estimator, tol, failure, generator)
+    if tol is not None and bound.upper > tol:
+        return _plain(pair, missed(estimator.name, bound, tol), spent=spent)
+    return Outcome(product.tensor(pair.A.dtype), estimator.name, bound, spent, by=(estimator,))
+
+
+def attempt_by(
+    probing: Probing, estimator: Estimator, tol: float | None, failure: float, generator: torch.Generator
+) -> tuple[Approximation, Bound, float]:
+    """One estimator's product, its bound by as many probes as it takes to keep ``tol``, and the operations of both."""
     rungs = LADDER if tol is not None else LADDER[:1]
-    judge = probing if tol is None else probing.for_tolerance(tol, Sample(pair))
+    judge = probing if tol is None else probing.for_tolerance(tol, Sample(probing.pair))
     product, bound, work = _attempt(judge, estimator, rungs[0], failure / len(rungs), generator)
     for probes in rungs[1:]:
         if tol is None or bound.upper <= tol:
             break
         bound = judge.bound(product, probes, failure / len(rungs))
-    spent = work + flops(judge.work())
-    if tol is not None and bound.upper > tol:
-        return _plain(pair, _missed(estimator, bound, tol), spent=spent)
-    return Outcome(product.tensor(pair.A.dtype), estimator.name, bound, spent)
+    return product, bound, work + flops(judge.work())
 
 
 def _plain(pair: Pair, *reasons: Attempt, spent: float = 0.0) -> Outcome:
     return Outcome(pair.A @ pair.B, "exact", Bound.exact(), spent + pair.flops, reasons)
 
 
-def _missed(estimator: Estimator, bound: Bound, tol: float) -> Attempt:
+def missed(method: str, bound: Bound, tol: float) -> Attempt:
+    """Why a product with that bound was dropped."""
     upper = bound.upper if math.isfinite(bound.upper) else None
-    return Attempt(estimator.name, f"bound {bound.upper:.3g} is above tol={tol:g}", upper)
+    return Attempt(method, f"bound {bound.upper:.3g} is above tol={tol:g}", upper)
 
 
 def _attempt(

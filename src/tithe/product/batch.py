@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -13,7 +15,15 @@ from tithe.product.probing import Probing
 from tithe.product.rates import Rates
 from tithe.product.request import Request
 
-__all__ = ["child", "multiply", "shares_right"]
+__all__ = ["Item", "child", "join", "multiply", "multiply_item", "shares_right", "split"]
+
+
+class Item(NamedTuple):
+    """A (m, k) and B (k, n): one product, the rows of which fall into that many ``groups`` of equal size."""
+
+    A: Tensor
+    B: Tensor
+    groups: int = 1
 
 
 def multiply(
@@ -25,16 +35,25 @@ def multiply(
     estimators and one for the probes that judge them, so neither sees the other's numbers.
     """
     drawing, judging = (child(generator, A.device) for _ in range(2))
-    failure = 1 - request.confidence
+    items = split(A, B, shape)
+    failure = (1 - request.confidence) / len(items)
+    outcomes = [multiply_item(item, request, failure, known, drawing, judging) for item in items]
+    return join([outcome.product for outcome in outcomes], shape), outcomes
+
+
+def split(A: Tensor, B: Tensor, shape: Shape) -> list[Item]:
+    """The two-dimensional products that a batch takes, views where that is possible; O(items)."""
     if shares_right(B):  # items are groups of rows
         rows = A.expand(*shape.lead, shape.m, shape.k).reshape(-1, shape.k)
-        outcome = _one(rows, B.reshape(shape.k, shape.n), shape.batch, request, failure, known, drawing, judging)
-        return outcome.product.view(shape.output), [outcome]
+        return [Item(rows, B.reshape(shape.k, shape.n), shape.batch)]
     left, right = shape.items(A, B)
-    outcomes = [
-        _one(left(i), right(i), 1, request, failure / shape.batch, known, drawing, judging) for i in range(shape.batch)
-    ]
-    return torch.stack([outcome.product for outcome in outcomes]).view(shape.output), outcomes
+    return [Item(left(i), right(i)) for i in range(shape.batch)]
+
+
+def join(products: list[Tensor], shape: Shape) -> Tensor:
+    """What ``split`` has taken apart, (..., m, n)."""
+    whole = products[0] if len(products) == 1 else torch.stack(products)
+    return whole.view(shape.output)
 
 
 def shares_right(B: Tensor) -> bool:
@@ -42,16 +61,16 @@ def shares_right(B: Tensor) -> bool:
     return B.dim() == 2 or B.shape[:-2].numel() == 1
 
 
-def _one(
-    A: Tensor,
-    B: Tensor,
-    groups: int,
+def multiply_item(
+    item: Item,
     request: Request,
     failure: float,
     known: Rates,
     drawing: torch.Generator,
     judging: torch.Generator,
 ) -> Outcome:
+    """What is asked for of one product; its bound may fail with probability ``failure``."""
+    A, B, groups = item
     if A.is_complex():
         return multiply_complex(A, B, groups, request, failure, known, drawing, judging)
     pair = Pair(A, B)

@@ -20,7 +20,7 @@ from tithe.product.certificate import gaussian, relative_bound
 from tithe.product.estimators import Estimator, Exact, flops
 from tithe.product.kernels.floats import float32_is_exact
 from tithe.product.pair import Pair
-from tithe.product.planner import Outcome, most_accurate
+from tithe.product.planner import Outcome, missed, most_accurate
 from tithe.product.probing import LADDER
 from tithe.product.rates import Rates
 from tithe.product.request import Request
@@ -28,7 +28,7 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound, join_methods
 
-__all__ = ["karatsuba", "multiply_complex", "real_pairs", "real_parts"]
+__all__ = ["attempt_complex", "karatsuba", "multiply_complex", "real_pairs", "real_parts"]
 
 Three = tuple[Estimator, Estimator, Estimator]
 _ADDED = math.sqrt(5)  # errors e of P, Q and S make √(2e² + 2e² + e²) if they are independent
@@ -90,10 +90,32 @@ def multiply_complex(
         bound = _bound(A, B, product, pairs, groups, way.probes, failure / len(ways), judging, request.tol)
         spent += _checking(pairs[0], way.probes)
         if request.tol is None or bound.upper <= request.tol:
-            return Outcome(product, way.name, bound, spent, tuple(tried.values()))
-        upper = bound.upper if math.isfinite(bound.upper) else None
-        tried[way.name] = Attempt(way.name, f"bound {bound.upper:.3g} is above tol={request.tol:g}", upper)
+            return Outcome(product, way.name, bound, spent, tuple(tried.values()), way.estimators)
+        tried[way.name] = missed(way.name, bound, request.tol)
     return _plain(A, B, *([Attempt("auto", reason)] if reason else []), *tried.values(), spent=spent)
+
+
+def attempt_complex(
+    A: Tensor,
+    B: Tensor,
+    groups: int,
+    by: Three,
+    tol: float,
+    failure: float,
+    drawing: torch.Generator,
+    judging: torch.Generator,
+) -> tuple[Tensor, Bound, float]:
+    """The product by three given estimators, its bound by as many probes as it takes, and the operations of both."""
+    A, B = A.resolve_conj(), B.resolve_conj()
+    pairs, rungs = real_pairs(A, B), (LADDER[0], LADDER[-1])
+    product, spent = karatsuba(pairs, by, drawing), _operations(pairs[0], by)
+    bound = Bound.exact()
+    for probes in rungs:
+        bound = _bound(A, B, product, pairs, groups, probes, failure / len(rungs), judging, tol)
+        spent += _checking(pairs[0], probes)
+        if bound.upper <= tol:
+            break
+    return product, bound, spent
 
 
 def real_pairs(A: Tensor, B: Tensor) -> tuple[Pair, Pair, Pair]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.product import batch
+from tithe.product.accounts import largest_item, plain_cost, receipt_of, seconds_of_one, seconds_since
 from tithe.product.compiling import opaque
 from tithe.product.estimators import Estimator
 from tithe.product.gradients import differentiable
@@ -101,18 +101,18 @@ def matmul(
     request = _request(tol, ratio, method, confidence)
     if gradients not in ("exact", "same"):
         raise InvalidValueError(f"gradients={gradients!r}: 'exact' or 'same' is expected")
-    largest = _largest(A, B, shape)
+    largest = largest_item(A, B, shape)
     known: Rates | None = None
     reason = _without_a_look(shape, largest, request)
     if reason is None:
         known = rates(A.device)
         start = time.perf_counter()  # measuring the rates, once on a machine, is no part of this product
-        quick = _plain_seconds(known, A, shape, largest) < _SMALL_SECONDS
+        quick = seconds_of_one(known, A, shape, largest) < _SMALL_SECONDS
         if not known.table or (request.auto and ratio is None and quick):
             reason = _TOO_SMALL if known.table else Attempt("auto", f"nothing is known of {A.device.type} devices")
     if reason is not None or known is None:
         product, flops = A @ B, shape.flops
-        spent = Cost(flops, seconds=_seconds_since(start, A))
+        spent = Cost(flops, seconds=seconds_since(start, A))
         return product, Receipt("exact", spent, Cost(flops), Bound.exact(), (reason,) if reason else ())
     outcomes: list[Outcome] = []
 
@@ -122,13 +122,8 @@ def matmul(
         return product
 
     product = differentiable(A, B, multiply, _backward(request, gradients, generator, A.device))
-    spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=_seconds_since(start, A))
-    plain = Cost(shape.flops)
-    times = shape.batch * shape.m // largest[0]
-    usual = times * _plain_seconds(known, A, shape, largest)
-    if math.isfinite(usual):
-        plain = Cost(shape.flops, seconds=usual, estimated=("seconds",))
-    return product, _receipt(outcomes, spent, plain, confidence)
+    spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=seconds_since(start, A))
+    return product, receipt_of(outcomes, spent, plain_cost(known, A, shape, largest), confidence)
 
 
 def _request(tol: float | None, ratio: float | None, method: str | Estimator, confidence: float) -> Request:
@@ -143,11 +138,6 @@ _checked: Callable[..., Request] = lru_cache(maxsize=256, typed=True)(
 )  # the same few requests come again and again
 
 
-def _largest(A: Tensor, B: Tensor, shape: Shape) -> tuple[int, int, int]:
-    """Sizes of the two-dimensional products that will be made: one for all items where they share B."""
-    return (shape.batch * shape.m if batch.shares_right(B) else shape.m, shape.k, shape.n)
-
-
 def _without_a_look(shape: Shape, largest: tuple[int, int, int], request: Request) -> Attempt | None:
     """Why the plain product is taken before anything else is known; nothing where it is not."""
     if shape.flops == 0:
@@ -157,10 +147,6 @@ def _without_a_look(shape: Shape, largest: tuple[int, int, int], request: Reques
     if request.tol is None:
         return _NOT_ASKED
     return _TOO_SMALL if 2.0 * shape.products * math.prod(largest) <= _SMALL_FLOPS else None
-
-
-def _plain_seconds(known: Rates, A: Tensor, shape: Shape, largest: tuple[int, int, int]) -> float:
-    return shape.products * known.plain_seconds(A.dtype.to_real(), math.prod(largest))
 
 
 def _backward(
@@ -185,17 +171,3 @@ def _backward(
         return product
 
     return again
-
-
-def _seconds_since(start: float, A: Tensor) -> float | None:
-    return time.perf_counter() - start if A.is_cpu else None  # elsewhere the work may not have ended
-
-
-def _receipt(outcomes: list[Outcome], spent: Cost, plain: Cost, confidence: float) -> Receipt:
-    """One receipt for all items of a batch, their bounds holding together with ``confidence``."""
-    first, *rest = [Receipt(o.method, spent, plain, o.bound, o.tried) for o in outcomes]
-    total = sum(rest, first)
-    bound = total.bound
-    if bound is not None and bound != Bound.exact():
-        bound = replace(bound, confidence=confidence)
-    return replace(total, spent=spent, plain=plain, bound=bound)

@@ -48,6 +48,13 @@ class Pair:
         if rows is not None and columns is not None:
             self._noted = rows, columns
 
+    @property
+    def met_squares(self) -> tuple[Tensor, Tensor] | None:
+        """Sums of squares of the rows of A, (m,), and columns of B, (n,), if something has met them already."""
+        if "_row_sums" in self.__dict__ and "_column_sums" in self.__dict__:
+            return self._row_sums[1], self._column_sums[1]
+        return self._noted
+
     def note_tails(self, tails: NDArray[np.float64]) -> None:
         """Keep the ``tails`` that a wider look at the product has found."""
         self.__dict__["tails"] = tails

@@ -24,6 +24,7 @@ _EXPORTS = {
     "Receipt": "tithe.receipt",
     "matmul": "tithe.product",
     "paired": "tithe.meter",
+    "plan": "tithe.product",
 }
 _SUBPACKAGES = (
     "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger", "machine", "meter",
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "matmul",
     "paired",
+    "plan",
 ]
 
 
@@ -60,5 +62,5 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from tithe.ledger import Ledger
     from tithe.meter import Meter, paired
-    from tithe.product import matmul
+    from tithe.product import matmul, plan
     from tithe.receipt import Attempt, Bound, Cost, Receipt

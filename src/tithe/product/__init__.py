@@ -18,6 +18,7 @@ from tithe.product.estimators import (
     Truncated,
 )
 from tithe.product.matmul import matmul
+from tithe.product.plan import Plan, plan
 
 __all__ = [
     "KINDS",
@@ -29,6 +30,7 @@ __all__ = [
     "Fourier",
     "LowRank",
     "MeanField",
+    "Plan",
     "Reduced",
     "Sampled",
     "Sketched",
@@ -36,4 +38,5 @@ __all__ = [
     "Truncated",
     "certify",
     "matmul",
+    "plan",
 ]

@@ -28,7 +28,7 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist, worth_a_look
 from tithe.receipt import Attempt, Bound, join_methods
 
-__all__ = ["attempt_complex", "karatsuba", "multiply_complex", "real_pairs", "real_parts"]
+__all__ = ["attempt_complex", "karatsuba", "multiply_complex", "operations", "real_pairs", "real_parts"]
 
 Three = tuple[Estimator, Estimator, Estimator]
 _ADDED = math.sqrt(5)  # errors e of P, Q and S make √(2e² + 2e² + e²) if they are independent
@@ -86,7 +86,7 @@ def multiply_complex(
     for way in ways:
         if way.estimators != made:
             made, product = way.estimators, karatsuba(pairs, way.estimators, drawing)
-            spent += _operations(pairs[0], way.estimators)
+            spent += operations(pairs[0], way.estimators)
         bound = _bound(A, B, product, pairs, groups, way.probes, failure / len(ways), judging, request.tol)
         spent += _checking(pairs[0], way.probes)
         if request.tol is None or bound.upper <= request.tol:
@@ -108,7 +108,7 @@ def attempt_complex(
     """The product by three given estimators, its bound by as many probes as it takes, and the operations of both."""
     A, B = A.resolve_conj(), B.resolve_conj()
     pairs, rungs = real_pairs(A, B), (LADDER[0], LADDER[-1])
-    product, spent = karatsuba(pairs, by, drawing), _operations(pairs[0], by)
+    product, spent = karatsuba(pairs, by, drawing), operations(pairs[0], by)
     bound = Bound.exact()
     for probes in rungs:
         bound = _bound(A, B, product, pairs, groups, probes, failure / len(rungs), judging, tol)
@@ -234,7 +234,7 @@ def _bound(
     return worst
 
 
-def _operations(pair: Pair, by: Three) -> float:
+def operations(pair: Pair, by: Three) -> float:
     """Of the three products and the sums before and after them."""
     parts = sum(flops(estimator.work(pair.m, pair.k, pair.n, pair.A.dtype)) for estimator in by)
     return parts + pair.area + 3 * pair.m * pair.n

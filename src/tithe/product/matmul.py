@@ -123,7 +123,7 @@ def matmul(
 
     product = differentiable(A, B, multiply, _backward(request, gradients, generator, A.device))
     spent = Cost(sum(outcome.flops for outcome in outcomes), seconds=seconds_since(start, A))
-    return product, receipt_of(outcomes, spent, plain_cost(known, A, shape, largest), confidence)
+    return product, receipt_of(outcomes, spent, plain_cost(known, A, B, shape), confidence)
 
 
 def _request(tol: float | None, ratio: float | None, method: str | Estimator, confidence: float) -> Request:

@@ -49,11 +49,12 @@ class Pair:
             self._noted = rows, columns
 
     @property
-    def met_squares(self) -> tuple[Tensor, Tensor] | None:
-        """Sums of squares of the rows of A, (m,), and columns of B, (n,), if something has met them already."""
-        if "_row_sums" in self.__dict__ and "_column_sums" in self.__dict__:
-            return self._row_sums[1], self._column_sums[1]
-        return self._noted
+    def met_squares(self) -> tuple[Tensor | None, Tensor | None]:
+        """Sums of squares of the rows of A, (m,), and of the columns of B, (n,), where a pass has met them already."""
+        noted = self._noted or (None, None)
+        rows = self._row_sums[1] if "_row_sums" in self.__dict__ else noted[0]
+        columns = self._column_sums[1] if "_column_sums" in self.__dict__ else noted[1]
+        return rows, columns
 
     def note_tails(self, tails: NDArray[np.float64]) -> None:
         """Keep the ``tails`` that a wider look at the product has found."""

@@ -1,6 +1,7 @@
 """Products made from few of their rows, columns, directions, frequencies or partial sums."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,11 +11,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import tithe
 from tithe.errors import InvalidValueError
-from tithe.product import Anchored, Estimator, Fourier, LowRank, Sketched, Trajectory
+from tithe.product import Anchored, Estimator, Fourier, Interpolated, LowRank, Sketched, Trajectory
 from tithe.product.estimators import STRATEGIES, Look, flops, from_name
 from tithe.product.estimators.anchors import pivots, places
 from tithe.product.estimators.fourier import cosines
 from tithe.product.estimators.trajectory import forecast
+from tithe.product.few_directions import anchored_error
+from tithe.product.kernels.lines import fold_lines
 from tithe.product.pair import Pair
 from tithe.product.planner import multiply_within
 from tithe.product.probing import Probing
@@ -23,8 +26,9 @@ from tithe.product.sample import Sample
 from tithe.product.shortlist import shortlist
 from tithe.product.tails import tails
 
-FEW: list[Estimator] = [Sketched(0.3), Anchored(0.3), Anchored(0.3, "islands"), LowRank(0.3), LowRank(0.3, 0),
-                        Fourier(0.3), Trajectory(0.3)]  # fmt: skip
+FEW: list[Estimator] = [Sketched(0.3), Anchored(0.3), Anchored(0.3, "islands"), Interpolated(0.3),
+                        Interpolated(0.3, "right"), LowRank(0.3), LowRank(0.3, 0), Fourier(0.3),
+                        Trajectory(0.3)]  # fmt: skip
 CPU = torch.device("cpu")
 
 
@@ -72,14 +76,17 @@ def test_no_more_is_spent_than_is_said_and_that_is_within_the_ratio(
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("name", ["anchored(0.5)", "anchored(0.5, islands)", "anchored(0.5, random)", "low_rank(0.5)"])
+@pytest.mark.parametrize("name", ["anchored(0.5)", "anchored(0.5, islands)", "anchored(0.5, random)", "low_rank(0.5)",
+                                  "interpolated(0.5)", "interpolated(0.5, right)"])  # fmt: skip
 def test_a_product_of_low_rank_is_made_exactly(name: str, dtype: torch.dtype) -> None:
     g = generator()
     A = torch.randn(200, 5, generator=g, dtype=dtype) @ torch.randn(5, 200, generator=g, dtype=dtype)
     B = torch.randn(200, 200, generator=g, dtype=dtype)
     most = 1e-12 if dtype == torch.float64 else 1e-5
-    assert made(from_name(name), A, B) < most
-    assert made(from_name(name), B, A) < most
+    if name != "interpolated(0.5, right)":
+        assert made(from_name(name), A, B) < most
+    if name != "interpolated(0.5)":
+        assert made(from_name(name), B, A) < most
 
 
 def test_anchor_rows_and_columns_are_exact() -> None:
@@ -197,38 +204,98 @@ def test_tails_are_those_of_the_whole() -> None:
     np.testing.assert_allclose(found[[0, 10, 25]], expected, rtol=0.5)
 
 
-def test_the_planner_takes_anchors_where_few_directions_matter() -> None:
-    for A, B in (
-        noisy(20, 512, 1e-4),
-        noisy(20, 512, 1e-4)[::-1],
-        (kernel(512, 0.1), FAMILIES["normal"](512, generator())[1]),
-    ):
-        pair = Pair(A, B)
-        outcome = multiply_within(Probing(pair, 1, generator()), 0.01, 1e-3, machine(), generator(1))
-        assert outcome.method.startswith("anchored(")
-        assert outcome.flops < 0.5 * pair.flops
-        assert relative_error(outcome.product, A, B) <= outcome.bound.upper <= 0.01
+def cancelling(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A product of rank 20 whose operands both have many directions: those of A beyond it are orthogonal to B's."""
+    A, B = noisy(20, n, 0.0)
+    half = torch.linalg.qr(torch.randn(n, n // 2, generator=generator(3))).Q
+    return A + torch.randn(n, n // 2, generator=generator(4)) @ half.mT, B - half @ (half.mT @ B)
+
+
+@pytest.mark.parametrize(
+    ("A", "B", "taken"),
+    [
+        (*noisy(20, 512, 1e-4), r"interpolated\([\d.]+\)"),
+        (*noisy(20, 512, 1e-4)[::-1], r"interpolated\([\d.]+, right\)"),
+        (kernel(512, 0.1), FAMILIES["normal"](512, generator())[1], r"interpolated\([\d.]+\)"),
+        (*cancelling(512), r"anchored\([\d.]+\)"),
+    ],
+    ids=["left", "right", "kernel", "neither"],
+)
+def test_the_planner_sees_where_few_directions_matter_and_of_what(A: torch.Tensor, B: torch.Tensor, taken: str) -> None:
+    pair = Pair(A, B)
+    outcome = multiply_within(Probing(pair, 1, generator()), 0.01, 1e-3, machine(), generator(1))
+    assert re.fullmatch(taken, outcome.method)
+    assert not outcome.tried
+    assert outcome.flops < 0.5 * pair.flops
+    assert relative_error(outcome.product, A, B) <= outcome.bound.upper <= 0.01
+
+
+@pytest.mark.parametrize("estimator", [Anchored(0.3), Interpolated(0.3), Interpolated(0.3, "right")])
+def test_a_rehearsal_on_a_few_lines_is_right_about_the_error(estimator: Estimator) -> None:
+    A, B = noisy(20, 512, 1e-2)
+    if "right" in estimator.name:
+        A, B = B, A
+    sizes = (512, 512, 512, A.dtype)
+    for count in (24, 32, 48):
+        if isinstance(estimator, Interpolated):
+            made_so = Interpolated.of(count, *sizes, estimator.side)
+            said = Interpolated.rehearsed(Pair(A, B).closeup(96), count, 512, estimator.side)
+        else:
+            made_so, said = Anchored.of(count, *sizes), anchored_error(Pair(A, B).closeup(96), count, 512, 512)
+        assert said == pytest.approx(made(made_so, A, B), rel=0.2)
+
+
+def test_lines_too_few_to_judge_by_promise_nothing() -> None:
+    look = Pair(*noisy(20, 512, 1e-2)).closeup(96)
+    assert Interpolated.rehearsed(look, 72, 512, "left") == math.inf
+    assert anchored_error(look, 72, 512, 512) == pytest.approx(0.013, rel=0.5)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_folded_lines_are_sums_under_signs(transposed: bool) -> None:
+    X = torch.randn(33, 1100, generator=generator())
+    X = X.T.contiguous().T if transposed else X
+    for Y, precision in ((X, 1e-4), (X.double(), 1e-12), (torch.stack([X, X], 2)[..., 0], 1e-4)):
+        folded, squares = fold_lines(Y, 7)
+        signs = fold_lines(torch.eye(1100, dtype=Y.dtype), 7)[0]
+        assert torch.equal(signs.abs(), torch.eye(7).repeat(158, 1)[:1100].to(Y))
+        assert 400 < int((signs.sum(1) > 0).sum()) < 700
+        torch.testing.assert_close(folded, (Y @ signs).to(folded), rtol=precision, atol=precision)
+        torch.testing.assert_close(squares, Y.double().square().sum(1), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("estimator", [Interpolated(0.3), Interpolated(0.3, "right")])
+def test_squares_met_on_the_way_are_those_of_the_operands(estimator: Estimator) -> None:
+    A, B = noisy(20, 256, 1e-2)
+    pair = Pair(A, B)
+    estimator.multiply(pair)
+    assert pair.norms == pytest.approx((float(A.norm()), float(B.norm())), rel=1e-5)
+    shifted = Pair(A + 1, B).centred[0]
+    estimator.multiply(shifted)
+    assert shifted.norms == pytest.approx((float(shifted.left.norm()), float(shifted.right.norm())), rel=1e-5)
 
 
 @pytest.mark.parametrize("family", ["normal", "uniform", "relu", "heavy tails"])
 def test_the_planner_does_not_look_twice_at_other_products(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pair, "decay", lambda pair, lines: pytest.fail("a second look"))
+    monkeypatch.setattr(Pair, "closeup", lambda pair, lines: pytest.fail("a second look"))
     pair = Pair(*FAMILIES[family](512, generator()))
     options = shortlist(pair, Sample(pair), 0.003, 1e-3, machine())
-    assert not any(isinstance(option.estimator, Anchored | LowRank) for option in options)
+    assert not any(isinstance(option.estimator, Anchored | Interpolated | LowRank) for option in options)
 
 
 def test_empty_lines_do_not_pass_for_few_directions() -> None:
     pair = Pair(*FAMILIES["blocks"](512, generator()))
     options = shortlist(pair, Sample(pair), 0.003, 1e-3, machine())
-    assert not any(isinstance(option.estimator, Anchored | LowRank) for option in options)
+    assert not any(isinstance(option.estimator, Anchored | Interpolated | LowRank) for option in options)
 
 
 def test_lines_that_are_alike_by_chance_do_not_deceive_for_long() -> None:
     """Adjacent columns of a narrow kernel are nearly the same, so a sample of runs sees too few directions."""
     K = kernel(1024, 0.004)
     pair = Pair(torch.randn(1024, 1024, generator=generator()), K)
-    assert not any(isinstance(o.estimator, Anchored) for o in shortlist(pair, Sample(pair), 0.01, 1e-3, machine()))
+    assert not any(
+        isinstance(o.estimator, Anchored | Interpolated) for o in shortlist(pair, Sample(pair), 0.01, 1e-3, machine())
+    )
 
 
 def test_a_ratio_buys_few_directions_where_those_are_enough() -> None:

@@ -41,19 +41,19 @@ class Pair:
         self.m, self.k = A.shape
         self.n = B.shape[1]
         self.whole = self.m, self.k, self.n  # sizes of the product that this one is a sample of: its own
-        self._noted: tuple[Tensor, Tensor] | None = None
+        self._noted: dict[str, Tensor] = {}
 
-    def note_squares(self, rows: Tensor | None, columns: Tensor | None) -> None:
-        """Keep sums of squares of the rows of A, (m,), and the columns of B, (n,), that a pass has met on its way."""
-        if rows is not None and columns is not None:
-            self._noted = rows, columns
+    def note_squares(self, rows: Tensor | None = None, columns: Tensor | None = None) -> None:
+        """Keep sums of squares of the rows of A, (m,), or the columns of B, (n,), that a pass has met on its way."""
+        for side, squares in (("rows", rows), ("columns", columns)):
+            if squares is not None:
+                self._noted[side] = squares
 
     @property
     def met_squares(self) -> tuple[Tensor | None, Tensor | None]:
         """Sums of squares of the rows of A, (m,), and of the columns of B, (n,), where a pass has met them already."""
-        noted = self._noted or (None, None)
-        rows = self._row_sums[1] if "_row_sums" in self.__dict__ else noted[0]
-        columns = self._column_sums[1] if "_column_sums" in self.__dict__ else noted[1]
+        rows = self._row_sums[1] if "_row_sums" in self.__dict__ else self._noted.get("rows")
+        columns = self._column_sums[1] if "_column_sums" in self.__dict__ else self._noted.get("columns")
         return rows, columns
 
     def note_tails(self, tails: NDArray[np.float64]) -> None:
@@ -135,12 +135,12 @@ class Pair:
     @cached_property
     def norms(self) -> tuple[float, float]:
         """Frobenius norms of the shifted A and B (the shift taken to be the means)."""
-        if self._noted is not None:
-            squares = [self._noted[0].sum(), self._noted[1].sum()]
-        elif self.A.is_cpu:
-            squares = [self._row_sums[1].sum(), self._column_sums[1].sum()]
-        else:
-            squares = [torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2 for X in (self.A, self.B)]
+        squares = [
+            self._noted[side].sum() if side in self._noted
+            else getattr(self, sums)[1].sum() if X.is_cpu
+            else torch.linalg.vector_norm(X, dtype=self.wide).double() ** 2
+            for side, sums, X in (("rows", "_row_sums", self.A), ("columns", "_column_sums", self.B))
+        ]  # fmt: skip
         if self.a is not None and self.b is not None:
             squares = [s - self.k * x.double().square().sum() for s, x in zip(squares, (self.a, self.b), strict=True)]
         left, right = torch.stack(squares).clamp_(min=0).sqrt_().tolist()
@@ -191,24 +191,28 @@ class Pair:
     @cached_property
     def tails(self) -> NDArray[np.float64]:
         """Mean square of the product's entries beyond its first r directions, as at most 96 lines of each side show."""
-        return self.decay(_LINES)
+        return self.closeup(_LINES).decay
 
-    def decay(self, lines: int) -> NDArray[np.float64]:
-        """What ``tails`` are, from at most so many golden lines of each side; O(lines·(k·lines + lines²)).
+    def closeup(self, lines: int) -> Pair:
+        """The product of at most so many golden lines of each side."""
+        rows, columns = (torch.from_numpy(golden_indices(n, min(n, lines))).to(self.A.device) for n in (self.m, self.n))
+        shifts = (None, None) if self.a is None or self.b is None else (self.a[rows], self.b[columns])
+        return Pair(self.A.index_select(0, rows), self.B.index_select(1, columns), *shifts)
+
+    @cached_property
+    def decay(self) -> NDArray[np.float64]:
+        """What ``tails`` are, from all lines: for pairs that are close-ups. O(mn·min(m, n)).
 
         For r up to half of the lines that weigh something: of mere noise, the last directions of a block are far
         lighter than the first, and a few lines among many of zeros have no more directions than they are.
         """
-        rows, columns = (torch.from_numpy(golden_indices(n, min(n, lines))).to(self.A.device) for n in (self.m, self.n))
-        shifts = (None, None) if self.a is None or self.b is None else (self.a[rows], self.b[columns])
-        product = Pair(self.A.index_select(0, rows), self.B.index_select(1, columns), *shifts).product
-        if not bool(product.isfinite().all()):
+        if not bool(self.product.isfinite().all()):
             return np.full(1, math.inf)
-        squares = product.double().square()
+        squares = self.product.double().square()
         weighty = min(
             float(s.sum() ** 2 / s.square().sum().clamp_(min=1e-300)) for s in (squares.sum(1), squares.sum(0))
         )
-        return tails(product.cpu().numpy())[: 1 + int(weighty / 2)]
+        return tails(self.product.cpu().numpy())[: 1 + int(weighty / 2)]
 
     @property
     def left(self) -> Tensor:

@@ -7,22 +7,23 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from tithe.product.certificate import safety_factor
 from tithe.product.estimators import (
     SCALED,
+    SIDES,
     Anchored,
     Centred,
     Estimator,
     Exact,
+    Interpolated,
     LowRank,
     MeanField,
     Reduced,
     Truncated,
 )
+from tithe.product.few_directions import COUNTS, from_few_directions
 from tithe.product.pair import Pair
 from tithe.product.probing import LADDER, checking_work
 from tithe.product.rates import Rates
@@ -34,8 +35,6 @@ _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain p
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
 _MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
-_DIRECTIONS = (8, 12, *range(16, 120, 8))  # of a product of low rank that may be kept; eights are quickest
-_LEAST_LINES, _MOST_LINES = 24, 96  # of a look that has to confirm that few directions matter
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
 
 
@@ -67,8 +66,13 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
         for estimator, probes in _expected_to_do(pair, sample, tol, failure, affordable)
     ]
     quickest = min((option.seconds for option in options), default=math.inf)
-    if _seconds(known, Anchored.of(_DIRECTIONS[0], *_sizes(pair)), pair, LADDER[0]) < min(budget, quickest):
-        few = _of_low_rank(pair, sample, tol, failure)
+    sizes = pair.m, pair.k, pair.n, pair.A.dtype
+    least = min(_seconds(known, Interpolated.of(COUNTS[0], *sizes, side), pair, LADDER[0]) for side in SIDES)
+    if least < min(
+        budget, quickest
+    ):  # what such products miss lies in few directions too: the certificate's worst case
+        allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
+        few = from_few_directions(pair, sample, allowed)
         options += [Option(estimator, probes, _seconds(known, estimator, pair, probes)) for estimator, probes in few]
     return sorted((option for option in options if option.seconds < budget), key=lambda option: option.seconds)
 
@@ -97,7 +101,8 @@ def _predicted(known: Rates, estimator: Estimator, m: int, k: int, n: int, dtype
     if probes == 0:
         return seconds
     return seconds + known.seconds(
-        checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField | Anchored | LowRank)), cube
+        checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField | Anchored | Interpolated | LowRank)),
+        cube,
     )
 
 
@@ -124,36 +129,3 @@ def _expected_to_do(
             if share <= _MOST_KEPT:
                 part = Truncated(math.ceil(1000 * share) / 1000, inner)
                 yield (Centred(part) if centre else part), probes
-
-
-def _of_low_rank(pair: Pair, sample: Sample, tol: float, failure: float) -> Iterator[tuple[Estimator, int]]:
-    """What makes the product from few of its directions, if those are nearly all of it.
-
-    Most products are not like that, and the sample says so for little. Should it say that they are, a look at more
-    lines has to agree. What such a product misses lies in few directions too, the worst case of the certificate.
-    """
-    allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
-    m, _, n, _ = sizes = _sizes(pair)
-    counts = [count for count in _DIRECTIONS if count <= min(sizes[:3]) // 4]
-    hoped, largest = sample.pair.tails, max(allowed.values())
-    if not counts or not _relative(LowRank, hoped, counts[-1], m, n) <= largest:
-        return
-    few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
-    seen = pair.decay(min(_MOST_LINES, 3 * few + _LEAST_LINES))
-    families: tuple[type[Anchored | LowRank], ...] = (Anchored, LowRank)
-    for family in families:
-        for probes, most in allowed.items():
-            if count := next((count for count in counts if _relative(family, seen, count, m, n) <= most), 0):
-                yield family.of(count, *sizes), probes
-                break
-
-
-def _relative(family: type[Anchored | LowRank], tails: NDArray[np.float64], count: int, m: int, n: int) -> float:
-    """Relative error to be expected of so many directions of an (m, n) product with those ``tails``."""
-    if not 0 < tails[0] < math.inf:
-        return math.inf
-    return math.sqrt(family.missed(tails, count, m, n) / tails[0])
-
-
-def _sizes(pair: Pair) -> tuple[int, int, int, torch.dtype]:
-    return pair.m, pair.k, pair.n, pair.A.dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 __all__ = ["beyond", "tails"]
@@ -31,7 +32,8 @@ def tails(block: NDArray[Any]) -> NDArray[np.float64]:
     """
     p, q = block.shape
     count = max(1, min(p, q) - _SPARE)
-    squares = np.square(np.linalg.svd(block, compute_uv=False), dtype=np.float64)
+    values = torch.linalg.svdvals(torch.from_numpy(block)).numpy()  # NumPy's would start threads of its own
+    squares = np.square(values, dtype=np.float64)
     r = np.arange(count)
     return np.asarray(np.cumsum(squares[::-1])[::-1][:count] / ((p - r) * (q - r)))
 

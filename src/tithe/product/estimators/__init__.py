@@ -8,6 +8,7 @@ from tithe.product.estimators.anchors import STRATEGIES
 from tithe.product.estimators.centred import Centred
 from tithe.product.estimators.exact import Exact
 from tithe.product.estimators.fourier import Fourier
+from tithe.product.estimators.interpolated import SIDES, Interpolated
 from tithe.product.estimators.low_rank import Factored, LowRank
 from tithe.product.estimators.mean_field import MeanField
 from tithe.product.estimators.names import METHODS, from_name
@@ -22,6 +23,7 @@ __all__ = [
     "KINDS",
     "METHODS",
     "SCALED",
+    "SIDES",
     "STRATEGIES",
     "Anchored",
     "Approximation",
@@ -30,6 +32,7 @@ __all__ = [
     "Exact",
     "Factored",
     "Fourier",
+    "Interpolated",
     "Look",
     "LowRank",
     "MeanField",

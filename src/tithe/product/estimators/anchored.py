@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tithe.errors import InvalidValueError
 from tithe.product.estimators.anchors import STRATEGIES, pivots, places
 from tithe.product.estimators.budget import affordable, thin, wide
 from tithe.product.estimators.factors import Factors
+from tithe.product.estimators.propagation import propagated, with_surplus
 from tithe.product.estimators.protocol import Approximation, Look, Work, flops
 from tithe.product.estimators.sampled import check_share
 from tithe.product.pair import Pair, RankOne
@@ -21,18 +21,12 @@ from tithe.product.tails import beyond
 
 __all__ = ["Anchored"]
 
-_GAP = 10.0  # between singular values, below which eight or more flat ones are noise
-_FLAT = 2.5  # times their root mean square, where the largest is that
-_SURPLUS = 8  # rows, at least, beyond the number of columns
-
 
 @dataclass(frozen=True, slots=True)
 class Anchored:
     """C ≈ C[:, J]·C[I, J]⁺·C[I, :], exact where I and J reach as far as the product's rank.
 
-    A third more anchor rows I than anchor columns J make the propagation a least-squares fit: without that surplus a
-    core that happens to be nearly singular blows noise up. Singular values of the core count as zero below its
-    rounding errors, and where they lie flat below a gap: those are noise.
+    A third more anchor rows I than anchor columns J make the propagation a least-squares fit (see ``propagated``).
 
     Args:
         ratio: share of the multiply–adds; the number of anchors is what it pays for.
@@ -70,7 +64,7 @@ class Anchored:
         """
         count = self._columns(pair.m, pair.k, pair.n, pair.A.dtype)
         A, B = pair.left.to(pair.wide), pair.right.to(pair.wide)
-        islands, some = self.strategy == "islands", _rows(count, pair.m)
+        islands, some = self.strategy == "islands", with_surplus(count, pair.m)
         J = places(self.strategy, pair.n, count, A.device, generator)
         if islands:
             I = pivots((A @ B.index_select(1, J)).mT, some)  # noqa: E741  (the letters of the formula)
@@ -80,7 +74,7 @@ class Anchored:
         if islands:
             J = pivots(rows, count)
         columns = A @ B.index_select(1, J)
-        factors = Factors(*_propagated(columns, rows[:, J], rows), I, rows)
+        factors = Factors(*propagated(columns, rows[:, J], rows), I, rows)
         if plus is None:
             return Approximation(None, factors=factors)
         dense = factors.tensor()
@@ -112,13 +106,13 @@ class Anchored:
     @staticmethod
     def missed(tails: NDArray[np.float64], columns: int, m: int, n: int) -> float:
         """Mean square of an entry's error with that many anchor columns, given the ``tails`` of an (m, n) product."""
-        return beyond(tails, columns, min(m, n), fitted=_rows(columns, m))
+        return beyond(tails, columns, min(m, n), fitted=with_surplus(columns, m))
 
     def _columns(self, m: int, k: int, n: int, dtype: torch.dtype) -> int:
         return affordable(self.ratio, float(m) * k * n, min(m, n), lambda count: self._work(count, m, k, n, dtype))
 
     def _work(self, columns: int, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
-        rows, islands = _rows(columns, m), self.strategy == "islands"
+        rows, islands = with_surplus(columns, m), self.strategy == "islands"
         exact = float(rows * k * n + (2 if islands else 1) * columns * m * k)
         choice = 2.0 * (columns**2 * m + rows**2 * n) if islands else 0.0
         work = {
@@ -127,31 +121,3 @@ class Anchored:
             "gemm.factor": 8.0 * rows * columns**2 + choice,
         }
         return work if dtype == wide(dtype) else work | {"cast": float(m * k + k * n)}
-
-
-def _rows(columns: int, m: int) -> int:
-    return min(columns + max(_SURPLUS, columns // 3), m)
-
-
-def _propagated(columns: Tensor, core: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns · core⁺ · rows, as two factors.
-
-    Either factor meets one side of the core's singular vectors before it is divided by the singular values: of the
-    rounding errors in small directions, none then is multiplied by what is large in others.
-    """
-    if not bool(core.isfinite().all()):
-        return columns, core.new_full((core.shape[1], rows.shape[1]), math.nan)
-    left, values, right = torch.linalg.svd(core.cpu().double(), full_matrices=False)
-    kept = _above_noise(values, torch.finfo(core.dtype).eps * max(core.shape))
-    left, right = left[:, :kept].to(core), (right[:kept].mT / values[:kept]).to(core)
-    return columns @ right, left.mT @ rows
-
-
-def _above_noise(values: Tensor, rounding: float) -> int:
-    """How many of the falling singular ``values`` count."""
-    s = values.numpy()
-    kept = int((s > rounding * s[0]).sum())
-    for i in range(1, kept - _SURPLUS + 1):
-        if s[i - 1] > _GAP * s[i] and s[i] < _FLAT * math.sqrt(np.square(s[i:kept]).mean()):
-            return i
-    return kept

@@ -11,6 +11,7 @@ from tithe.product.estimators.anchors import STRATEGIES
 from tithe.product.estimators.centred import Centred
 from tithe.product.estimators.exact import Exact
 from tithe.product.estimators.fourier import Fourier
+from tithe.product.estimators.interpolated import SIDES, Interpolated
 from tithe.product.estimators.low_rank import LowRank
 from tithe.product.estimators.mean_field import MeanField
 from tithe.product.estimators.protocol import Estimator
@@ -33,15 +34,17 @@ METHODS: dict[str, str] = {
     "sketched": "slices folded at random into fewer (CountSketch)",
     "low_rank": "a low-rank product from a randomised range finder",
     "anchored": "exact rows and columns, the rest from them through their core: " + ", ".join(STRATEGIES),
+    "interpolated": "exact rows, the others combined from them as those of one operand are: " + ", ".join(SIDES),
     "fourier": "the heaviest frequencies along the contraction axis",
     "trajectory": "the first slices summed, the end of the process forecast",
 }
 
 _SHARED: dict[str, Callable[..., Estimator]] = {
     "truncated": Truncated, "sampled": Sampled, "sketched": Sketched, "low_rank": LowRank, "anchored": Anchored,
-    "fourier": Fourier, "trajectory": Trajectory,
+    "interpolated": Interpolated, "fourier": Fourier, "trajectory": Trajectory,
 }  # fmt: skip
 _NUMBERS = dict.fromkeys(_SHARED, 1) | {"low_rank": 2}
+_WORDS = {"anchored": STRATEGIES, "interpolated": SIDES}
 
 
 def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> Estimator:
@@ -63,10 +66,10 @@ def from_name(name: str, *, ratio: float | None = None, kind: str = "int8") -> E
     """
     family, arguments = _split(name)
     numbers = [float(x) for x in arguments if _is_number(x)]
-    words = [x for x in arguments if x in STRATEGIES]
-    inners = [from_name(x, ratio=ratio, kind=kind) for x in arguments if not _is_number(x) and x not in STRATEGIES]
-    takes_inner, takes_word = family in ("centred", "truncated"), family == "anchored"
-    if len(numbers) > _NUMBERS.get(family, 0) or len(inners) > takes_inner or len(words) > takes_word:
+    words = [x for x in arguments if x in _WORDS.get(family, ())]
+    inners = [from_name(x, ratio=ratio, kind=kind) for x in arguments if not _is_number(x) and x not in words]
+    takes_inner = family in ("centred", "truncated")
+    if len(numbers) > _NUMBERS.get(family, 0) or len(inners) > takes_inner or len(words) > 1:
         raise InvalidValueError(f"method={name!r}: too many arguments; write it like centred(truncated(0.5, int8))")
     if family in _SHARED:
         share = numbers[0] if numbers else ratio

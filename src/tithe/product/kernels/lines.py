@@ -5,6 +5,7 @@ Numba on contiguous float32 CPU tensors, plain torch on everything else; samples
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from tithe.product.kernels.passes import FLOAT32_SUMS, any_order, numba_can, over_ranges
 
-__all__ = ["Lines", "line_sums", "survey_lines"]
+__all__ = ["Lines", "fold_lines", "line_sums", "survey_lines"]
 
 
 class Lines(NamedTuple):
@@ -47,6 +48,45 @@ def line_sums(X: Tensor) -> tuple[Tensor, Tensor]:
     kernel, source = (_sum_rows, X) if X.is_contiguous() else (_sum_columns, X.T)
     over_ranges(kernel, len(X), X.numel(), source.numpy(), sums, squares)
     return torch.from_numpy(sums), torch.from_numpy(squares)
+
+
+def fold_lines(X: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Each line folded into ``count`` numbers, and its sum of squares, in one pass.
+
+    Every count-th entry falls into the same number, under a sign that looks random and is the same in every call.
+
+    Args:
+        X: shape (lines, length), floating point.
+        count: how many numbers to fold a line into.
+
+    Returns:
+        (lines, count), at least float32, and float64 (lines,). O(size).
+
+    >>> folded, squares = fold_lines(torch.tensor([[1.0, 2.0, 4.0]]), 2)
+    >>> folded.abs().tolist() in ([[3.0, 2.0]], [[5.0, 2.0]]), squares.item()
+    (True, 21.0)
+    """
+    lines, length = X.shape
+    signs = _signs(length)
+    if not numba_can(X):
+        wide = torch.float64 if X.dtype == torch.float64 else torch.float32
+        signed = X * torch.from_numpy(signs).to(X)
+        blocks = torch.nn.functional.pad(signed, (0, -length % count)).unflatten(1, (-1, count))
+        norms: Tensor = torch.linalg.vector_norm(X, dim=1, dtype=wide)
+        return blocks.sum(1, dtype=wide), norms.double().square()
+    squares = np.zeros(lines)
+    if X.is_contiguous():
+        folded = torch.zeros(lines, count, device="cpu")
+        over_ranges(_fold_rows, lines, X.numel(), X.numpy(), signs, folded.numpy(), squares)
+    else:
+        folded = torch.zeros(count, lines, device="cpu").T
+        over_ranges(_fold_columns, lines, X.numel(), X.T.numpy(), signs, folded.T.numpy(), squares)
+    return folded, torch.from_numpy(squares)
+
+
+@lru_cache(maxsize=64)
+def _signs(length: int) -> NDArray[np.float32]:
+    return (2 * np.random.default_rng(0).integers(0, 2, length) - 1).astype(np.float32)
 
 
 def survey_lines(X: NDArray[Any]) -> Lines:
@@ -88,6 +128,36 @@ def _sum_columns(first, last, X, sums, squares):
                 s[j] += x[j]
                 q[j] += x[j] * x[j]
         sums[first:last] += s
+        squares[first:last] += q
+
+
+@any_order
+def _fold_rows(first, last, X, signs, folded, squares):
+    count = folded.shape[1]
+    for i in range(first, last):
+        for begin in range(0, X.shape[1], FLOAT32_SUMS):
+            x, q = X[i, begin : begin + FLOAT32_SUMS], np.float32(0)
+            for j in range(x.size):
+                q += x[j] * x[j]
+            squares[i] += q
+        y = folded[i]
+        for begin in range(0, X.shape[1], count):
+            x, sign = X[i, begin : begin + count], signs[begin : begin + count]
+            for j in range(x.size):
+                y[j] += sign[j] * x[j]
+
+
+@any_order
+def _fold_columns(first, last, X, signs, folded, squares):
+    width = last - first
+    for begin in range(0, X.shape[0], FLOAT32_SUMS):
+        q = np.zeros(width, np.float32)
+        for i in range(begin, min(begin + FLOAT32_SUMS, X.shape[0])):
+            x, sign, y = X[i, first:last], signs[i], folded[i % len(folded), first:last]
+            for j in range(width):
+                y[j] += sign * x[j]
+            for j in range(width):
+                q[j] += x[j] * x[j]
         squares[first:last] += q
 
 

@@ -19,6 +19,7 @@ from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     lattice,
     package,
     pipeline,
+    plans,
     products,
     renormalizing,
     resolvents,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llvmlite import ir
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
-from tithe.product.kernels import int8_gemm, int8_panels, simd
+from tithe.product.kernels import avx2, int8_gemm, int8_panels
 from tithe.product.kernels.int8_gemm import (
     available,
     instruction_sets,
@@ -22,6 +22,7 @@ from tithe.product.kernels.int8_gemm import (
     int8_matmul_scaled,
     levels,
 )
+from tithe.simd import Emitter
 
 needs_kernel = pytest.mark.skipif(not instruction_sets(), reason="no int8 kernel for this processor")
 every_set = pytest.mark.parametrize("instructions", instruction_sets())
@@ -86,7 +87,7 @@ def test_levels_are_where_kernels_change() -> None:
         if level < 127:
             a = np.array([[-level - 1, level + 1]], np.int8)
             assert int8_gemm._kernel(a, a.T, "avx2")[0].group < groups[-1]
-    assert groups == sorted(simd.GROUPS, reverse=True)
+    assert groups == sorted(avx2.GROUPS, reverse=True)
 
 
 @needs_kernel
@@ -192,9 +193,9 @@ def test_availability(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """VNNI kernels with their one instruction replaced by what it is defined to do, for processors that lack it."""
-    plain = simd.Emitter.call
+    plain = Emitter.call
 
-    def call(self: simd.Emitter, name: str, result: object, *args: object) -> object:
+    def call(self: Emitter, name: str, result: object, *args: object) -> object:
         if "vpdpbusd" not in name:
             return plain(self, name, result, *args)
         builder, (total, unsigned, signed) = self.builder, args
@@ -206,9 +207,9 @@ def emulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             total = builder.add(total, self.shuffle(products, products, [4 * i + q for i in range(lanes)]))
         return total
 
-    monkeypatch.setattr(simd.Emitter, "call", call)
+    monkeypatch.setattr(Emitter, "call", call)
     monkeypatch.setattr(int8_gemm, "multiply_tiles", numba.njit(nogil=True)(int8_panels.multiply_tiles.py_func))
-    monkeypatch.setattr(int8_gemm, "instruction_sets", lambda: tuple(simd.KERNELS))
+    monkeypatch.setattr(int8_gemm, "instruction_sets", lambda: tuple(int8_gemm.KERNELS))
     yield
 
 

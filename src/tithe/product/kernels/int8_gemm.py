@@ -20,17 +20,31 @@ from torch import Tensor
 
 from tithe.errors import InvalidDTypeError, InvalidValueError
 from tithe.parallel import run_parts_beside_torch
-from tithe.product.kernels.int8_panels import PACKED, UNIT, add_lines, add_rows, extremes, multiply_tiles, pack, ranges
-from tithe.product.kernels.simd import GROUPS, KERNELS, Avx2, Kernel
+from tithe.product.kernels.avx2 import GROUPS, Avx2, multiply_rows
+from tithe.product.kernels.int8_panels import (
+    PACKED,
+    UNIT,
+    add_lines,
+    add_rows,
+    extremes,
+    filled,
+    multiply_tiles,
+    pack,
+    ranges,
+)
+from tithe.product.kernels.vnni import Avx512Vnni, AvxVnni
 from tithe.simd import host_features
 
 __all__ = ["available", "instruction_sets", "int8_matmul", "int8_matmul_reference", "int8_matmul_scaled", "levels"]
 
 Matrix = NDArray[np.int8] | Tensor
+Kernel = Avx2 | AvxVnni | Avx512Vnni
+KERNELS: dict[str, type[Kernel]] = {"avx512vnni": Avx512Vnni, "avxvnni": AvxVnni, "avx2": Avx2}  # by LLVM's name
 
 _INT16, _INT32 = (1 << 15) - 1, (1 << 31) - 1
 _MULTIPLIED = 1 << 23  # multiply-adds in a part of the work, at least
 _BLOCK = 1 << 18  # bytes of packed left operand that stay in the second-level cache
+_ROWS = 256  # of it, which share a reading of the right one
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -62,7 +76,7 @@ def levels(instructions: str | None = None) -> tuple[int, ...]:
     (largest − smallest left entry) · (largest right magnitude), which a level L makes 2·L².
 
     >>> levels("avx2")
-    (22, 31, 45, 63, 90, 127)
+    (31, 45, 63, 90, 127)
     >>> levels("avx512vnni")
     (127,)
     """
@@ -175,10 +189,16 @@ def _multiply(a: NDArray[np.int8], b: NDArray[np.int8], instructions: str | None
     _run([*packing, *more, *sums])
     start *= np.int32(-offset)
     tiles = -(-m // kernel.rows)
-    block = max(8, min(64, _BLOCK // (steps * kernel.rows * 4)))
+    block = max(8, min(max(64, _ROWS // kernel.rows), _BLOCK // (steps * kernel.rows * 4)))
     parts = min(max(-(-tiles // block), torch.get_num_threads()), 1 + m * n * k // _MULTIPLIED)
-    addresses = left.ctypes.data, right.ctypes.data
-    _run([partial(multiply_tiles, i, j, kernel, *addresses, steps, start, *outputs) for i, j in ranges(tiles, parts)])
+    loop: Any = multiply_tiles
+    which: Any = kernel
+    if isinstance(kernel, Avx2):
+        exact, scaled, row_scale, column_scale, u, v = outputs
+        column_scale, v = (filled(x, kernel.columns) for x in (column_scale, v))
+        loop, which, outputs = multiply_rows, kernel.group, (exact, scaled, row_scale, column_scale, u, v, 0 * v)
+    given = which, left.ctypes.data, right.ctypes.data, steps, start, *outputs
+    _run([partial(loop, first, last, *given) for first, last in ranges(tiles, parts)])
 
 
 def _run(tasks: list[Callable[[], None]]) -> None:

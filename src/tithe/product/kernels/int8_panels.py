@@ -15,16 +15,25 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from tithe.product.kernels.simd import ROUND, accumulate
-from tithe.product.kernels.weaving import copy, scale, weave_lines, weave_lines_wide, weave_step, weave_step_wide
+from tithe.product.kernels.vnni import ROUND, accumulate
+from tithe.product.kernels.weaving import (
+    copy,
+    scale,
+    shift_line,
+    shift_line_wide,
+    weave_lines,
+    weave_lines_wide,
+    weave_step,
+    weave_step_wide,
+)
 
-__all__ = ["PACKED", "UNIT", "add_lines", "add_rows", "extremes", "multiply_tiles", "pack", "ranges"]
+__all__ = ["PACKED", "UNIT", "add_lines", "add_rows", "extremes", "filled", "multiply_tiles", "pack", "ranges"]
 
 _jit: Any = numba.njit(nogil=True, cache=True)
 
 _DEPTH = 256  # steps of a right panel that stay in the first-level cache while left tiles pass by
 _LINE = 64  # bytes
-UNIT = 16  # elements along k that both operands are padded to: what one weaving reads
+UNIT = 32  # elements along k that both operands are padded to: whole weavings, rounds and groups of steps
 PACKED = 1 << 18  # elements that are packed in one part of the work, at least
 
 
@@ -42,7 +51,8 @@ def pack(
         at, depth = (row, column) if lines else (column, row)
         across, along = piece.shape if lines else piece.shape[::-1]
         target = packed.ctypes.data + at // size * panel + depth // per_step * step
-        kernel = partial(_pack_lines, offset=offset) if lines else _pack_rows
+        whole = _copy_lines if size == 1 else _pack_lines
+        kernel = partial(whole, offset=offset) if lines else _pack_rows
         tasks += [
             partial(_fill, kernel, piece, first, last, along // per_step, wide, (target, panel, size))
             for first, last in ranges(across // size, piece.size // PACKED)
@@ -62,6 +72,15 @@ def ranges(count: int, parts: int) -> list[tuple[int, int]]:
     """
     edges = [count * i // max(parts, 1) for i in range(max(parts, 1) + 1)]
     return [(first, last) for first, last in pairwise(edges) if first < last]
+
+
+def filled(x: NDArray[Any], size: int) -> NDArray[Any]:
+    """A vector with zeros after it, up to a multiple of ``size``.
+
+    >>> filled(np.ones(3, np.int32), 4)
+    array([1, 1, 1, 0], dtype=int32)
+    """
+    return np.pad(x, (0, -len(x) % size))
 
 
 def _pieces(x: NDArray[np.int8], units: tuple[int, int]) -> Iterator[tuple[NDArray[np.int8], int, int]]:
@@ -86,6 +105,16 @@ def extremes(x):
     for e in x:
         low, high = min(low, e), max(high, e)
     return low, high
+
+
+@_jit
+def _copy_lines(first, last, source, stride, steps, wide, target, panel, height, offset):
+    """Lines ``first``..``last``, ``panel`` bytes apart; k runs along the line."""
+    for i in range(first, last):
+        if wide:
+            shift_line_wide(source + i * stride, offset, target + i * panel, steps // 8)
+        else:
+            shift_line(source + i * stride, offset, target + i * panel, steps // 4)
 
 
 @_jit
@@ -146,7 +175,7 @@ def multiply_tiles(first, last, kernel, left, right, steps, start, exact, scaled
     Those rows of ``left`` should fit into the second-level cache. ``start`` (whole panels) is what the sums start from:
     it takes back the offset that made the left operand unsigned.
     """
-    height, width, group = kernel.rows, kernel.columns, kernel.group
+    height, width = kernel.rows, kernel.columns
     m, n = max(exact.shape[0], scaled.shape[0]), max(exact.shape[1], scaled.shape[1])
     tile = height * width
     tiles = np.empty((last - first) * tile + 16, np.int32)
@@ -156,17 +185,10 @@ def multiply_tiles(first, last, kernel, left, right, steps, start, exact, scaled
         for t in range(0, (last - first) * tile * 4, width * 4):
             copy(start.ctypes.data + column * 4, acc + t, width // 8)
         for begin in range(0, steps, _DEPTH):
-            depth = min(_DEPTH, steps - begin)
+            rounds = min(_DEPTH, steps - begin) // ROUND
             for t in range(last - first):
                 a = left + ((first + t) * steps + begin) * height * 4
-                b = right + (column * steps + begin * width) * 4
-                s = 0
-                while s < depth:
-                    g = group if depth - s >= group else 1  # the last steps may not fill a group
-                    per = max(g, ROUND)
-                    rounds = (depth - s) // per
-                    accumulate(kernel, g, acc + t * tile * 4, a + s * height * 4, b + s * width * 4, rounds)
-                    s += rounds * per
+                accumulate(kernel, acc + t * tile * 4, a, right + (column * steps + begin * width) * 4, rounds)
         octets, whole = min(width, n - column) // 8, min(width, n - column) // 8 * 8
         for i in range(first * height, min(last * height, m)):
             t = (i - first * height) * width

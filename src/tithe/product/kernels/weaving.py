@@ -14,7 +14,16 @@ from numba import types
 
 from tithe.simd import Emitter, as_function
 
-__all__ = ["copy", "scale", "weave_lines", "weave_lines_wide", "weave_step", "weave_step_wide"]
+__all__ = [
+    "copy",
+    "scale",
+    "shift_line",
+    "shift_line_wide",
+    "weave_lines",
+    "weave_lines_wide",
+    "weave_step",
+    "weave_step_wide",
+]
 
 _I8, _I32, _WORDS = ir.IntType(8), ir.IntType(32), ir.VectorType(ir.IntType(16), 8)
 _EIGHT, _FLOATS = ir.VectorType(_I32, 8), ir.VectorType(ir.FloatType(), 8)
@@ -33,6 +42,20 @@ def _weave_lines(wide: bool, emit: Emitter, source: Any, stride: Any, offset: An
         for half in ([0, 1, 4, 5], [2, 3, 6, 7]):
             emit.store(emit.shuffle(top, bottom, half), target, 0)
             target = builder.add(target, step)
+
+
+def _shift_line(wide: bool, emit: Emitter, source: Any, offset: Any, target: Any, count: Any) -> None:
+    """``count`` (at least 1) times 16 bytes that follow each other: plus ``offset``, or widened to int16."""
+    builder = emit.builder
+    offsets = emit.splat(builder.trunc(offset, _I8), 16)
+
+    def body(at: list[Any]) -> list[Any]:
+        line = emit.load(at[0], 0, ir.VectorType(_I8, 16))
+        line = builder.sext(line, ir.VectorType(ir.IntType(16), 16)) if wide else builder.add(line, offsets)
+        emit.store(line, at[1], 0)
+        return [emit.move(at[0], 16), emit.move(at[1], 32 if wide else 16)]
+
+    emit.loop(count, [source, target], body)
 
 
 def _weave_step(wide: bool, emit: Emitter, source: Any, stride: Any, target: Any) -> None:
@@ -75,6 +98,8 @@ def _scale(emit: Emitter, source: Any, target: Any, count: Any, row: Any, column
 _i, _f = types.intp, types.float32
 weave_lines = as_function((_i,) * 5, partial(_weave_lines, False))
 weave_lines_wide = as_function((_i,) * 5, partial(_weave_lines, True))
+shift_line = as_function((_i,) * 4, partial(_shift_line, False))
+shift_line_wide = as_function((_i,) * 4, partial(_shift_line, True))
 weave_step = as_function((_i,) * 3, partial(_weave_step, False))
 weave_step_wide = as_function((_i,) * 3, partial(_weave_step, True))
 copy = as_function((_i,) * 3, _copy)

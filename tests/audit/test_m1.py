@@ -11,8 +11,18 @@ from tithe.audit.claims.m1_products import CLAIM, judge
 from tithe.errors import DataUnavailableError
 
 
-def row(name="smooth", error=0.005, share=0.15, time=0.15, n=1024, role="tithe", upper=0.006, method="fourier(0.1)"):
-    return {"input": name, "n": n, "asked": "ratio=0.2", "method": method, "role": role, "share": share, "error": error,
+def row(
+    name="smooth",
+    error=0.005,
+    share=0.15,
+    time=0.15,
+    n=1024,
+    role="tithe",
+    upper=0.006,
+    method="fourier(0.1)",
+    asked="ratio=0.2",
+):
+    return {"input": name, "n": n, "asked": asked, "method": method, "role": role, "share": share, "error": error,
             "upper": upper, "time": time, "time_low": time and 0.9 * time,
             "time_high": time and 1.1 * time}  # fmt: skip
 
@@ -65,9 +75,9 @@ def test_the_reason_says_what_nothing_could_do_and_what_one_would_take():
     finding = judge(evidence(row(upper=None), noise, peer, limits=limits))
     assert "noise errs by 90%, and even the best matrix of rank 0.2n by 56%" in finding.reason
     assert "Of the 1 products within the claim, 0 say so themselves" in finding.reason
-    assert "bfloat16 errs by at most 0.3% in at most 8% of the time" in finding.reason
-    assert "takes the plain product there" not in finding.reason
-    exact = row("noise", error=0.0, share=1.1, method="exact")
+    assert "bfloat16 errs by 0.3% in 8% of the time at most, as claimed on 1 of 1" in finding.reason
+    assert "Asked for 1%" not in finding.reason
+    exact = row("noise", error=0.0, share=1.1, method="exact", asked="tol=0.01")
     assert "takes the plain product there" in judge(evidence(row(), noise, exact)).reason
 
 

@@ -66,7 +66,7 @@ def test_the_reason_tells_means_from_stars_and_the_sun_from_the_rest():
     assert "1/(3√n) = 0.93% on dark–dark" in reason and "0.42 of that" in reason and "0.41 of theirs" in reason
     assert "2.0 times as much is lost as there is" in reason
     assert "star–star under 0.0001%" in reason
-    assert "0 at 5%" in reason and "anchored(0.05) 40%" in reason
+    assert "0 at 5%" in reason and "anchored(0.05) 0.4." in reason
 
 
 def test_unmeasured_without_maps_and_always_the_same():

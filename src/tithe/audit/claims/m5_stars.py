@@ -166,11 +166,11 @@ def _certified(found: Evidence) -> str:
         return ""
     reached = {ratio: sum(_reached(row) for row in rows if row["ratio"] == ratio) for ratio in CLAIMED}
     counts = " and ".join(f"{count} at {show(ratio, '.0%')}" for ratio, count in reached.items())
-    times = "; ".join(f"{row['method']} {show(row['time'], '.2g%')}" for row in found.rows("times"))
+    times = "; ".join(f"{row['method']} {show(row['time'], '.3g')}" for row in found.rows("times"))
     return (
         f"With its certificate paid for, tithe.matmul(ratio=…) is as claimed on {counts}: of 5% little is left beside "
         "the probes of a product of this size."
-        + (f" In seconds, beside the plain product of the cosines: {times}." if times else "")
+        + (f" In seconds, as shares of the plain product of the cosines: {times}." if times else "")
     )
 
 

@@ -371,3 +371,17 @@ def test_compiled_callers_call_it_as_it_is() -> None:
     torch.testing.assert_close(torch.autograd.grad(found.sum(), B)[0], plain)
     assert plan.calls == len(receipts) == 3
     assert [receipt.bound.scope for receipt in receipts] == ["checked", "checked", "plan"]  # type: ignore[union-attr]
+
+
+@pytest.mark.gpu
+def test_on_a_cuda_device() -> None:
+    plan = tithe.plan(*(X.cuda() for X in stream("uniform")()), tol=0.05, generator=generator(1))
+    assert plan.method == "mean_field"
+    for call, family in enumerate(("uniform",) * 4 + ("normal",) * 2, 1):
+        A, B = (X.cuda() for X in stream(family, seed=call)())
+        C, receipt = plan(A, B)
+        assert C.is_cuda and relative_error(C, A, B) <= 0.05
+        assert receipt.bound is not None and (receipt.bound.scope == "plan") == (call == 3)
+    assert (plan.alarms, plan.replans) == (1, 1)
+    with pytest.raises(InvalidValueError, match="on cpu"):
+        plan(*stream("uniform")())

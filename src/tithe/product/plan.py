@@ -128,9 +128,10 @@ class Plan:
 
     def __repr__(self) -> str:
         paid = self.receipt.ratio("seconds") or self.receipt.ratio("flops")
+        error = "none" if self._bound == Bound.exact() else f"≤ {self._bound.upper:.3g} where certified"
         return (
             f"Plan: {self.method} for {self._like}\n"
-            f"  error ≤ {self._bound.upper:.3g} where certified, tol={self._tol:g}\n"
+            f"  error {error}, tol={self._tol:g}\n"
             f"  {self.calls} calls, {self.checks} checks, {self.alarms} of them alarms, {self.replans} replans"
             + ("" if paid is None else f"\n  {paid:.1%} of the plain cost, planning included")
         )

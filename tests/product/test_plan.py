@@ -196,6 +196,19 @@ def test_rows_may_be_more_or_fewer() -> None:
     assert plan.calls == 6  # nothing to multiply, nothing to count
 
 
+def test_a_last_batch_that_needs_another_way_changes_nothing_unless_more_follow() -> None:
+    plan, uniform, normal = planned(), stream("uniform", seed=2), stream("normal", seed=3)
+    for draw, rows, way, replans in [
+        (uniform, N, "mean_field", 0), (uniform, 40, "mean_field", 0), (normal, 50, "other", 0),
+        (uniform, N, "mean_field", 0), (normal, 50, "other", 0), (normal, 50, "other", 1), (normal, N, "other", 1),
+    ]:  # fmt: skip
+        A, B = draw()
+        C, receipt = plan(A[:rows], B)
+        assert relative_error(C, A[:rows], B) <= 0.05
+        assert (receipt.method == "mean_field") == (way == "mean_field")
+        assert plan.replans == replans and (plan.method == "mean_field") == (replans == 0)
+
+
 @pytest.mark.parametrize(
     ("left", "right"), [((N, 64), (64, N)), ((N, N), (N, 64)), ((2, N, N), (2, N, N))], ids=["k", "n", "items"]
 )

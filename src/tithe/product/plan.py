@@ -40,8 +40,9 @@ def plan(
     more: nothing is predicted, and no certificate made. Calls 1, 2, 4, 8, … and then every ``check_every``-th are
     certified as those of ``tithe.matmul`` are, and so is each on which the guard takes alarm. If the bound of such a
     call is above ``tol``, the call is planned anew and answered by that, or by the plain product: the receipt's
-    ``tried`` says so, and the schedule begins again. A plan that came to the plain product looks for another way on
-    the same schedule.
+    ``tried`` says so, and the schedule begins again. Only where such a call has another number of rows than the one
+    that was planned for and the one before it, the choice stays. A plan that came to the plain product looks for
+    another way on the same schedule.
 
     Args:
         A: left operand, shape (..., m, k), of any kind that ``tithe.matmul`` takes; later ones may differ in m, and in
@@ -110,6 +111,7 @@ class Plan:
             failure = (1 - confidence) / len(items)
             outcomes = [self._look(item, failure, known) for item in items]
         self._like = Like.of(A, B, shape)
+        self._planned_rows = self._last_rows = len(items[0].A)
         self._ways, self._bound = [Way.of(outcome) for outcome in outcomes], self._largest(outcomes)
         self._tally = Tally(self._receipt(A, B, shape, outcomes, known, start))
 
@@ -176,12 +178,14 @@ class Plan:
         alarm = not due and any(way.by and o.bound.scope != "plan" for way, o in zip(self._ways, outcomes, strict=True))
         self.calls, self.checks, self.alarms = self.calls + 1, self.checks + (due or alarm), self.alarms + alarm
         ways = [Way.of(outcome) for outcome in outcomes]
+        rows, self._age = len(items[0].A), self._age + 1
         if ways == self._ways:
-            self._age, self._bound = self._age + 1, self._largest(outcomes, self._bound)
-        else:
-            self._age, self._bound, self._ways = 0, self._largest(outcomes), ways
+            self._bound = self._largest(outcomes, self._bound)
+        elif rows in (self._planned_rows, self._last_rows):  # else it is a last batch, or another stray
+            self._age, self._bound, self._ways, self._planned_rows = 0, self._largest(outcomes), ways, rows
             self.replans += 1
             self._guard.reset()
+        self._last_rows = rows
         return outcomes
 
     def _one(self, item: Item, way: Way, due: bool, known: Rates) -> Outcome:

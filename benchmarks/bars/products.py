@@ -12,7 +12,7 @@ import torch
 from scipy import stats
 
 import tithe
-from benchmarks import anchors
+from benchmarks import anchors, product
 from benchmarks.bars.bar import Reading, bar
 from tithe import machine
 from tithe.meter import paired
@@ -110,6 +110,20 @@ def low_rank() -> Iterator[Reading]:
     figure = f"{found.ratio:.1%} [{found.low:.1%}, {found.high:.1%}] by {receipt.method}, error {error:.2%}"
     holds = found.ratio <= 0.2 and error <= tol
     yield Reading(f"rank 40 and 0.1 % noise, n={n}, tol {tol:.0%}", figure, "≤ 20 % of fp32", holds)
+
+
+@bar("grid")
+def grid() -> Iterator[Reading]:
+    """The planner's choice against the quickest of nineteen named methods that keep the tolerance, one thread."""
+    with threads(1):
+        found = product.summary(list(product.grid(product.SHAPES["cpu"], "cpu", repeats=7)))
+    near = found.near / max(found.cells, 1)
+    cells = f"{found.cells}, {found.won} won by a shortcut"
+    enough = found.cells >= 60 and 3 * found.won >= found.cells
+    yield Reading("cells whose plain product takes 5 ms or more", cells, "≥ 60, a third won", enough)
+    yield Reading("within 1.25 of the quickest method", f"{found.near}, {near:.1%}", "≥ 95 %", near >= 0.95)
+    yield Reading("the farthest from the quickest method", f"{found.worst:.2f}", "≤ 1.5", found.worst <= 1.5)
+    yield Reading("products above tol", f"{found.above}", "0", found.above == 0)
 
 
 @bar("kernels")

@@ -95,6 +95,11 @@ class Sample:
         shares = self._centred_shares if centred else self._shares
         return float(1 + np.searchsorted(shares, 1 - room)) / len(shares)
 
+    def weigh(self, pair: Pair, *, centred: bool) -> None:
+        """Learn from all lines of the ``pair`` what its slices weigh: few may owe it to chance. O(mk + kn)."""
+        whole = pair.centred[0] if centred else pair
+        self.__dict__["_centred_shares" if centred else "_shares"] = whole.shares_of_heaviest
+
     def _truncated(self, centred: bool) -> tuple[SurveyedPair, float]:
         return (self.pair.centred[0], self.look.centred) if centred else (self.pair, self.look.norm)
 

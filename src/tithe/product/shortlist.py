@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,7 @@ __all__ = ["Option", "shortlist", "worth_a_look"]
 
 _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain product is not tried
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
+_TUNED = 1.12  # the same for what is cut until it only just keeps the tolerance
 _MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
@@ -61,20 +62,27 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
     """
     budget = _budget(pair, known)
     affordable = [kind for kind in known.kinds if _seconds(known, Reduced(kind), pair, LADDER[0]) < budget]
-    options = [
-        Option(estimator, probes, _seconds(known, estimator, pair, probes))
-        for estimator, probes in _expected_to_do(pair, sample, tol, failure, affordable)
-    ]
-    quickest = min((option.seconds for option in options), default=math.inf)
-    sizes = pair.m, pair.k, pair.n, pair.A.dtype
-    least = min(_seconds(known, Interpolated.of(COUNTS[0], *sizes, side), pair, LADDER[0]) for side in SIDES)
-    if least < min(
-        budget, quickest
-    ):  # what such products miss lies in few directions too: the certificate's worst case
+
+    def priced(expected: Iterable[tuple[Estimator, int]]) -> list[Option]:
+        found = [Option(estimator, probes, _seconds(known, estimator, pair, probes)) for estimator, probes in expected]
+        return sorted((option for option in found if option.seconds < budget), key=lambda option: option.seconds)
+
+    options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
+    if options and (truncated := _truncated(options[0].estimator)):
+        sample.weigh(pair, centred=truncated is not options[0].estimator)
+        options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
+    quickest = options[0].seconds if options else math.inf
+    if _least(known, pair.m, pair.k, pair.n, pair.A.dtype) < min(budget, quickest):
+        # what such products miss lies in few directions too: the worst case of the certificate
         allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
-        few = from_few_directions(pair, sample, allowed)
-        options += [Option(estimator, probes, _seconds(known, estimator, pair, probes)) for estimator, probes in few]
-    return sorted((option for option in options if option.seconds < budget), key=lambda option: option.seconds)
+        options += priced(from_few_directions(pair, sample, allowed))
+    return sorted(options, key=lambda option: option.seconds)
+
+
+def _truncated(estimator: Estimator) -> Truncated | None:
+    """The truncated product that it is or centres; it weighs all slices, which others need not know."""
+    inner = estimator.inner if isinstance(estimator, Centred) else estimator
+    return inner if isinstance(inner, Truncated) else None
 
 
 def worth_a_look(pair: Pair, known: Rates) -> bool:
@@ -106,6 +114,13 @@ def _predicted(known: Rates, estimator: Estimator, m: int, k: int, n: int, dtype
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def _least(known: Rates, m: int, k: int, n: int, dtype: torch.dtype) -> float:
+    """Seconds of the quickest product from few directions."""
+    few = [Interpolated.of(COUNTS[0], m, k, n, dtype, side) for side in SIDES]
+    return min(_predicted(known, estimator, m, k, n, dtype, LADDER[0]) for estimator in few)
+
+
 def _expected_to_do(
     pair: Pair, sample: Sample, tol: float, failure: float, kinds: Sequence[str]
 ) -> Iterator[tuple[Estimator, int]]:
@@ -125,7 +140,7 @@ def _expected_to_do(
     for inner, centre in [*((inner, means) for inner in inners), *([(Exact(), False)] if means else [])]:
         error = sample.inner_error(inner, centred=centre)
         for probes, most in list(allowed.items())[:_FEW_RUNGS]:
-            share = sample.share_to_keep(most, centred=centre, inner_error=error)
+            share = sample.share_to_keep(most * _MARGIN / _TUNED, centred=centre, inner_error=error)
             if share <= _MOST_KEPT:
                 part = Truncated(math.ceil(1000 * share) / 1000, inner)
                 yield (Centred(part) if centre else part), probes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -77,7 +78,8 @@ class Interpolated:
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         """``ratio`` of the multiply–adds, two thin products nearly all of them, and a pass over one operand."""
-        return self._work(self._count(m, k, n, dtype), m, k, n, dtype)
+        lines, others = (m, n) if self.side == "left" else (n, m)
+        return _work(self._count(m, k, n, dtype), lines, k, others, dtype)
 
     @classmethod
     def of(cls, count: int, m: int, k: int, n: int, dtype: torch.dtype, side: str = "left") -> Interpolated:
@@ -86,7 +88,8 @@ class Interpolated:
         >>> Interpolated.of(48, 2048, 2048, 2048, torch.float32).name
         'interpolated(0.0564)'
         """
-        share = flops(cls(1.0, side)._work(count, m, k, n, dtype)) / (2.0 * m * k * n)
+        lines, others = (m, n) if side == "left" else (n, m)
+        share = flops(_work(count, lines, k, others, dtype)) / (2.0 * m * k * n)
         return cls(min(1.0, math.ceil(1e4 * share) / 1e4), side)
 
     def expected_error(self, pair: Pair, look: Look) -> float:
@@ -104,16 +107,23 @@ class Interpolated:
         return held_out(fold_lines(operand.to(pair.wide), count)[0], product, with_surplus(count, lines))
 
     def _count(self, m: int, k: int, n: int, dtype: torch.dtype) -> int:
-        limit = min(m if self.side == "left" else n, k)
-        return affordable(self.ratio, float(m) * k * n, limit, lambda count: self._work(count, m, k, n, dtype))
-
-    def _work(self, count: int, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
         lines, others = (m, n) if self.side == "left" else (n, m)
-        known = with_surplus(count, lines)
-        work = {
-            "gather": float(known * k),
-            "weights": float(lines * k),
-            thin(dtype): float(known * k * others + count * (known * others + lines * count + m * n)),
-            "gemm.factor": 8.0 * known * count**2,
-        }
-        return work if dtype == wide(dtype) else work | {"cast": float(m * k + k * n)}
+        return _affordable(self.ratio, lines, k, others, dtype)
+
+
+@functools.lru_cache(maxsize=4096)  # the same few shapes come again and again
+def _affordable(ratio: float, lines: int, k: int, others: int, dtype: torch.dtype) -> int:
+    cube = float(lines) * k * others
+    return affordable(ratio, cube, min(lines, k), lambda count: _work(count, lines, k, others, dtype))
+
+
+def _work(count: int, lines: int, k: int, others: int, dtype: torch.dtype) -> Work:
+    """Of a product of so many ``lines`` by ``others``, the lines those of the operand of low rank."""
+    known = with_surplus(count, lines)
+    work = {
+        "gather": float(known * k),
+        "weights": float(lines * k),
+        thin(dtype): float(known * k * others + count * (known * others + lines * count + lines * others)),
+        "gemm.factor": 8.0 * known * count**2,
+    }
+    return work if dtype == wide(dtype) else work | {"cast": float(lines * k + k * others)}

@@ -18,6 +18,9 @@ from tithe.product.kernels.passes import FLOAT32_SUMS, any_order, numba_can, ove
 __all__ = ["Lines", "fold_lines", "line_sums", "survey_lines"]
 
 
+_LEAST_WIDTH = 128  # entries that are folded at once
+
+
 class Lines(NamedTuple):
     """What there is to know of lines (h, k): as they are [0], and less their means [1]."""
 
@@ -134,17 +137,23 @@ def _sum_columns(first, last, X, sums, squares):
 @any_order
 def _fold_rows(first, last, X, signs, folded, squares):
     count = folded.shape[1]
+    y = np.empty(count * -(-_LEAST_WIDTH // count), np.float32)  # the loops that are too short do not vectorise
     for i in range(first, last):
         for begin in range(0, X.shape[1], FLOAT32_SUMS):
             x, q = X[i, begin : begin + FLOAT32_SUMS], np.float32(0)
             for j in range(x.size):
                 q += x[j] * x[j]
             squares[i] += q
-        y = folded[i]
-        for begin in range(0, X.shape[1], count):
-            x, sign = X[i, begin : begin + count], signs[begin : begin + count]
+        y[:] = 0
+        for begin in range(0, X.shape[1], y.size):
+            x, sign = X[i, begin : begin + y.size], signs[begin : begin + y.size]
             for j in range(x.size):
                 y[j] += sign[j] * x[j]
+        for j in range(count):
+            total = np.float32(0)
+            for begin in range(j, y.size, count):
+                total += y[begin]
+            folded[i, j] = total
 
 
 @any_order

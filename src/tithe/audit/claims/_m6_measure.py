@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tithe.audit.claim import Run
 from tithe.audit.claims._m6_liquid import (
@@ -25,12 +27,13 @@ from tithe.audit.claims._m6_liquid import (
     try_moves,
 )
 from tithe.audit.claims._m6_products import along_curve, energy_of_square, energy_of_waves, sixth_powers, waves
-from tithe.audit.claims.m6_monte_carlo import CLAIMED, PAIR_SUM
-from tithe.audit.evidence import Axis, Column, Evidence, Plot, Role, Row, Series, Table
+from tithe.audit.claims._m6_tables import PAIR_WORK, errors_table, liquid_table, ratio_plot, times_table
+from tithe.audit.claims.m6_monte_carlo import CLAIMED
+from tithe.audit.evidence import Evidence, Row
 from tithe.audit.statistics import interval
 from tithe.lattice.libraries import limit_libraries, torch_alone
 from tithe.meter import paired
-from tithe.product.estimators import flops, from_name
+from tithe.product.estimators import Estimator, flops, from_name
 from tithe.product.pair import Pair
 
 __all__ = ["measure"]
@@ -43,7 +46,6 @@ _METHODS = {
     "sampled(0.48)": "weights", "sampled(0.18)": "weights", "int8": "reduced", "exact": "exact",
 }  # fmt: skip
 _TIMED = ("fourier(0.5)", "sampled(0.18)", "int8")
-_FACTOR = 10  # multiply–adds of a pair: three differences, their images and squares, a division, powers
 _LEAST = 1e-12  # stands for less, so that ratios have a logarithm
 
 
@@ -62,11 +64,11 @@ class _Errors(NamedTuple):
 
 
 def measure(run: Run) -> Evidence:
-    """By one thread: matrices this small keep no more of them busy."""
+    """On the CPU and by one thread: matrices this small keep no more of them busy."""
     undo = limit_libraries(1)
     try:
         with torch_alone():
-            return _measure(run)
+            return _measure(replace(run, device="cpu"))
     finally:
         undo()
 
@@ -104,11 +106,11 @@ def _measure(run: Run) -> Evidence:
         errors.extend(_error_row(n, method, some, chains) for method, some in found.items())
     run.progress(0.9, "times")
     tables = {
-        "liquid": _liquid_table(liquid),
-        "errors": _errors_table(errors),
-        "times": _times_table(_times(run, sizes[-1])),
+        "liquid": liquid_table(liquid),
+        "errors": errors_table(errors),
+        "times": times_table(_times(run, sizes[-1])),
     }
-    return Evidence(tables, (_plot(errors),), {"drift": _drift(chains[-1])}, notes)
+    return Evidence(tables, (ratio_plot(errors),), {"drift": _drift(chains[-1])}, notes)
 
 
 def _looks(run: Run, chain: Chain, step: int, seed: int) -> Iterator[tuple[_Method, _Errors]]:
@@ -121,15 +123,22 @@ def _looks(run: Run, chain: Chain, step: int, seed: int) -> Iterator[tuple[_Meth
     exact = operands[-1] @ operands[-1]
     for name, role in _METHODS.items():
         estimator, draw = from_name(name), run.generator(name, n, seed)
-        products = [estimator.multiply(Pair(W, W), generator=draw).tensor(W.dtype) for W in operands]
+        products = [_multiplied(estimator, W, draw) for W in operands]
         energies = [energy_of_square(C, W) for C, W in zip(products, operands, strict=True)]
         matrix = float(torch.linalg.vector_norm(products[-1] - exact) / torch.linalg.vector_norm(exact))
-        share = flops(estimator.work(n, n, n, torch.float32)) / (2.0 * n**3)
-        yield _Method("particles", name, role, share), _Errors(np.array(energies) - truth, matrix)
+        yield _Method("particles", name, role, _share(estimator, n)), _Errors(np.array(energies) - truth, matrix)
     for share in run.pick(quick=(0.2, 0.5, 1.0, 10.0), full=(0.2, 0.5, 1.0, 10.0, 100.0)):
         energies = [_by_waves(positions, int(share * n)) for positions in (ordered if share <= 1 else ordered[::4])]
         some = truth if share <= 1 else truth[::4]
         yield _Method("waves", f"{share:g}·N slices", "fourier", share), _Errors(np.array(energies) - some, None)
+
+
+def _multiplied(estimator: Estimator, W: Tensor, draw: torch.Generator) -> Tensor:
+    return estimator.multiply(Pair(W, W), generator=draw).tensor(W.dtype)
+
+
+def _share(estimator: Estimator, n: int) -> float:
+    return flops(estimator.work(n, n, n, torch.float32)) / (2.0 * n**3)
 
 
 def _by_waves(positions: Positions, count: int) -> float:
@@ -183,84 +192,18 @@ def _times(run: Run, n: int) -> list[Row]:
     chain = run_chain(n, 20, 1, 1, run.generator("times", n))
     positions, side = chain.configurations[0], side_of(n)
     W, moved = sixth_powers(positions), positions.copy()
-    pair, draw, rng = Pair(W, W), run.generator("draw", n), np.random.default_rng(run.generator("moves").initial_seed())
-    ways: dict[str, tuple[Callable[[], object], float]] = {
-        name: (
-            partial(from_name(name).multiply, pair, generator=draw),
-            flops(from_name(name).work(n, n, n, torch.float32)) / (2.0 * n**3),
-        )
-        for name in _TIMED
-    }
-    ways["making W"] = lambda: sixth_powers(positions), _FACTOR / n
-    ways[PAIR_SUM] = lambda: pair_sum(positions, side), _FACTOR / (2 * n)
-    ways["one move's difference"] = lambda: try_moves(moved, side, 1, rng), 2 * _FACTOR / n**2
-    ways[f"a sweep of {n} moves"] = lambda: try_moves(moved, side, n, rng), 2 * _FACTOR / n
+    draw, rng = run.generator("draw", n), np.random.default_rng(run.generator("moves", n).initial_seed())
+    ways: dict[str, tuple[Callable[[], object], float]] = {}
+    for name in _TIMED:
+        estimator = from_name(name)
+        ways[name] = partial(_multiplied, estimator, W, draw), _share(estimator, n)
+    ways["making W"] = lambda: sixth_powers(positions), PAIR_WORK / n
+    ways["sum over pairs"] = lambda: pair_sum(positions, side), PAIR_WORK / (2 * n)
+    ways["one move's difference"] = lambda: try_moves(moved, side, 1, rng), 2 * PAIR_WORK / n**2
+    ways[f"a sweep of {n} moves"] = lambda: try_moves(moved, side, n, rng), 2 * PAIR_WORK / n
     rows: list[Row] = []
     for name, (way, share) in ways.items():
         timing = paired(way, lambda: W @ W, repeats=run.pick(quick=9, full=41), warmup=2)
         rows.append({"n": n, "way": name, "share": share, "time": timing.ratio, "time_low": timing.low,
                      "time_high": timing.high})  # fmt: skip
     return rows
-
-
-def _liquid_table(rows: list[Row]) -> Table:
-    columns = [
-        Column("n", "N"), Column("energy", "energy per particle", ".4f", "low", "high"),
-        Column("one", "± of a configuration", ".4f"), Column("run", "± of a run's mean", ".4f"),
-        Column("kept", "configurations"), Column("accepted", "moves accepted", ".0%"), Column("chains", "chains"),
-    ]  # fmt: skip
-    caption = (
-        "The liquid and its statistical noise: standard deviation of one configuration, and standard error of the mean "
-        "of one run, from blocks of ten configurations; mean and 95% interval over chains."
-    )
-    return Table(caption, rows, columns)
-
-
-def _errors_table(rows: list[Row]) -> Table:
-    columns = [
-        Column("n", "N"), Column("over", "over"), Column("method", "product by"), Column("role", ""),
-        Column("share", "multiply–adds", ".2g%"), Column("matrix", "matrix error", ".2g%"),
-        Column("bias", "mean error", "+.2g", "bias_low", "bias_high"),
-        Column("one", "noise / error, one configuration", ".3g", "one_low", "one_high"),
-        Column("run", "of a run's mean", ".3g", "run_low", "run_high"),
-        Column("corrected", "mean error known", ".2g"), Column("spread", "spread, kT", ".2g"),
-    ]  # fmt: skip
-    caption = (
-        "Errors of the energy per particle, and the noise as a multiple of them: of one configuration (its standard "
-        "deviation over the root mean square error), of a run (standard error over mean error), and of one "
-        "configuration if the mean error is known and subtracted. Spread: standard deviation of the total energy's "
-        "error. Mean and 95% interval over chains, geometric for ratios."
-    )
-    return Table(caption, rows, columns)
-
-
-def _times_table(rows: list[Row]) -> Table:
-    columns = [
-        Column("n", "N"), Column("way", "way"), Column("share", "multiply–adds", ".2g%"),
-        Column("time", "time", ".2g%", "time_low", "time_high"),
-    ]  # fmt: skip
-    caption = f"Cost beside one plain float32 product of N × N matrices; a pair counts as {_FACTOR} multiply–adds."
-    return Table(caption, rows, columns)
-
-
-def _plot(rows: list[Row]) -> Plot:
-    n = max(row["n"] for row in rows)
-
-    def series(name: str, look: Role, **equal: str) -> Series:
-        part = [row for row in rows if row["n"] == n and all(row[key] == value for key, value in equal.items())]
-        part.sort(key=lambda row: float(row["share"]))
-        y, low, high = ([row[key] for row in part] for key in ("one", "one_low", "one_high"))
-        return Series(name, [row["share"] for row in part], y, low, high, role=look)
-
-    drawn = [
-        series("Fourier, over particles", "measured", over="particles", role="fourier"),
-        series("Fourier, over waves", "measured", over="waves"),
-        series("other products", "baseline", role="product"),
-        series("drawn by weights that sum to it", "baseline", role="weights"),
-        series("int8", "baseline", role="reduced"),
-        Series("the source", [0.5], [CLAIMED[n]], role="claimed"),
-    ]
-    x = Axis("share of the multiply–adds", log=True, spec="g%")
-    y = Axis("noise of one configuration / error", log=True)
-    caption = f"N = {n}. The source names no share; its figure stands at a half."
-    return Plot("Noise over error of the energy", x, y, drawn, caption)

@@ -33,8 +33,8 @@ def radii(generator: torch.Generator) -> Tensor:
     >>> bool(r[127] < 1 < r[128]) and bool((r.diff() >= 0).all())
     True
     """
-    shifts = torch.rand(2, HORIZON, generator=generator, dtype=torch.float64, device=generator.device) / 2 + 0.25
-    even = (torch.arange(HORIZON, device=shifts.device) + shifts) / HORIZON
+    shifts = torch.rand(2, HORIZON, generator=generator, dtype=torch.float64) / 2 + 0.25
+    even = (torch.arange(HORIZON) + shifts) / HORIZON
     return torch.cat((even[0], 1 + (_OUTER - 1) * even[1]))
 
 
@@ -98,6 +98,6 @@ def block_error(found: Tensor, truth: Tensor, size: int) -> float:
 def inside(C: Tensor, size: int, columns: int, generator: torch.Generator) -> Tensor:
     """C from random lines of its singular block: so many columns, and a third more rows as anchored products take."""
     rows = min(size, columns + max(8, columns // 3))
-    J, I = (torch.randperm(size, generator=generator, device=C.device)[:count] for count in (columns, rows))  # noqa: E741
+    J, I = (torch.randperm(size, generator=generator)[:count] for count in (columns, rows))  # noqa: E741
     factor: Tensor = torch.linalg.pinv(C[I][:, J], rtol=1e-13) @ C[I]
     return C[:, J] @ factor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -42,11 +43,11 @@ class _Kernel(NamedTuple):
 
 
 def measure(run: Run) -> Evidence:
-    """By one thread: matrices this small keep no more of them busy."""
+    """On the CPU and by one thread: matrices this small keep no more of them busy."""
     undo = limit_libraries(1)
     try:
         with torch_alone():
-            return _measure(run)
+            return _measure(replace(run, device="cpu"))
     finally:
         undo()
 
@@ -73,7 +74,7 @@ def _measure(run: Run) -> Evidence:
             break
         before = run.left()
         run.progress(0.9 * index / len(wanted), f"seed {index + 1} of {len(wanted)}")
-        r = radii(run.generator("radii", seed)).to(run.device)
+        r = radii(run.generator("radii", seed))
         sizes.append(int((r < SINGULAR).sum()))
         for one in family:
             K = kernel(r, *one)
@@ -93,20 +94,17 @@ def _errors(run: Run, K: Tensor, size: int, seed: int) -> Iterator[tuple[int, st
     """Of one kernel's singular block, by number of anchors and strategy."""
     spectrum = torch.linalg.eigh(K)
     S = root(*spectrum)
-    pair, C = Pair(S, S), S @ S
+    C = S @ S
     block = torch.linalg.svdvals(C[:size, :size])
     for anchors in CURVE:
         for strategy in STRATEGIES if anchors == MOST or run.mode == "full" else ("golden", "islands"):
             draw = run.generator(strategy, anchors, seed)
-            made = _anchored(strategy, anchors).multiply(pair, generator=draw).tensor(C.dtype)
-            yield anchors, strategy, block_error(made, C, size)
+            yield anchors, strategy, block_error(_multiplied(_anchored(strategy, anchors), S, draw), C, size)
         if anchors < size:
-            yield (
-                anchors,
-                _INSIDE,
-                block_error(inside(C, size, anchors, run.generator(_INSIDE, anchors, seed)), C, size),
-            )
-        yield anchors, _BEST, block_error(best_of_rank(spectrum.eigenvalues, spectrum.eigenvectors, anchors), C, size)
+            through = inside(C, size, anchors, run.generator(_INSIDE, anchors, seed))
+            yield anchors, _INSIDE, block_error(through, C, size)
+        best = best_of_rank(spectrum.eigenvalues, spectrum.eigenvectors, anchors)
+        yield anchors, _BEST, block_error(best, C, size)
         yield anchors, _BEST_BLOCK, float(torch.linalg.vector_norm(block[anchors:]) / torch.linalg.vector_norm(block))
 
 
@@ -149,24 +147,17 @@ def _share(strategy: str, anchors: int) -> float:
 
 def _times(run: Run, K: Tensor) -> list[Row]:
     S = root(*torch.linalg.eigh(K))
-    pair = Pair(S, S)
     rows: list[Row] = []
     for strategy, anchors in itertools.product(("golden", "islands"), sorted(CURVE)[1:]):
-        estimator = _anchored(strategy, anchors)
-        timing = paired(
-            partial(_made, estimator, pair),
-            lambda: S @ S,
-            repeats=run.pick(quick=9, full=41),
-            warmup=2,
-            device=run.device,
-        )
+        made = partial(_multiplied, _anchored(strategy, anchors), S)
+        timing = paired(made, lambda: S @ S, repeats=run.pick(quick=9, full=41), warmup=2)
         rows.append({"strategy": strategy, "anchors": anchors, "share": _share(strategy, anchors),
                      "time": timing.ratio, "time_low": timing.low, "time_high": timing.high})  # fmt: skip
     return rows
 
 
-def _made(estimator: Anchored, pair: Pair) -> Tensor:
-    return estimator.multiply(pair).tensor(torch.float64)
+def _multiplied(estimator: Anchored, S: Tensor, draw: torch.Generator | None = None) -> Tensor:
+    return estimator.multiply(Pair(S, S), generator=draw).tensor(S.dtype)
 
 
 def _strategies_table(rows: list[Row]) -> Table:
@@ -188,9 +179,8 @@ def _times_table(rows: list[Row]) -> Table:
         Column("strategy", "anchors by"), Column("anchors", "anchors"), Column("share", "multiply–adds", ".2g%"),
         Column("time", "time", ".2g%", "time_low", "time_high"),
     ]  # fmt: skip
-    return Table(
-        f"Cost beside the plain product of {POINTS} × {POINTS} float64 matrices, in the same run.", rows, columns
-    )
+    caption = f"Cost beside the plain product of {POINTS} × {POINTS} float64 matrices, in the same run."
+    return Table(caption, rows, columns)
 
 
 def _errors_table(rows: list[Row]) -> Table:

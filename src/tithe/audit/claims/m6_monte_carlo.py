@@ -6,11 +6,10 @@ from tithe.audit.claim import Claim, Finding, Run
 from tithe.audit.evidence import Evidence, Row
 from tithe.audit.formatting import show
 
-__all__ = ["CLAIM", "CLAIMED", "PAIR_SUM", "RATIO", "judge"]
+__all__ = ["CLAIM", "CLAIMED", "RATIO", "judge"]
 
 CLAIMED = {128: 20.6, 256: 64.1, 512: 1.0}  # particles: statistical noise / error, the best of some settings
 RATIO = 0.5  # largest share of the multiply–adds; the source names none here, and half is its most elsewhere
-PAIR_SUM = "sum over pairs"
 _NOISES = {"run": "the mean of a run", "one": "a single configuration"}
 
 

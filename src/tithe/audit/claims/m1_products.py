@@ -147,9 +147,7 @@ def _peers(found: Evidence) -> str:
         last = [row for row in rows if row["n"] == max(r["n"] for r in rows)]
         count = sum(row["error"] <= ACCURATE and row["time_high"] <= SHARE for row in last)
         error, time = (show(max(row[key] for row in last), ".2g%") for key in ("error", "time"))
-        words.append(
-            f"{kind} errs by {error} in {time} of the time at most, within the claim on {count} of {len(last)}"
-        )
+        words.append(f"{kind} errs by {error} in {time} of the time at most, as claimed on {count} of {len(last)}")
     return f"What one would take here for seconds is all multiply–adds in fewer bits: {'; '.join(words)}."
 
 

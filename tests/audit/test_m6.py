@@ -73,7 +73,10 @@ def test_the_reason_says_what_hides_and_what_does_not():
     found = evidence(rows(0.001), rows(0.002, over="waves", method="0.5·N slices"), weights, reduced)
     finding = judge(found)
     assert finding.summary.endswith("errs by 7.8 times the noise of a configuration or more.")
-    assert "int8 (all multiply–adds in fewer bits, N = 512) has 54 and is seen after 3,000" in finding.reason
+    assert (
+        "int8 (all multiply–adds in fewer bits, N = 512) has 54 for a configuration and 1 for a run" in finding.reason
+    )
+    assert "a run 424 times too short" in finding.reason
     assert "sampled(0.18) errs by 124% of the matrix and 2e-07 in the energy" in finding.reason
     assert "0.5·N slices −2.5" in finding.reason
     assert "sum over pairs 1% of the multiply–adds and 10% of the seconds" in finding.reason

@@ -73,7 +73,7 @@ def _bias(found: Evidence, fourier: list[Row], sizes: list[int]) -> str:
         f"Over particles a Fourier basis errs {'; '.join(words)}. tr(W·W) is a sum of squares over frequencies, so "
         "what is dropped is always missing: a bias that no run, however long, averages out. Were its mean known and "
         f"subtracted, the ratio would be {show(known, '.2g')} at best; and the total energy's error varies by "
-        f"{show(spread, '.2g')} kT or more between configurations, so a chain driven by it samples another liquid."
+        f"{show(spread, '.2g')} kT or more between configurations: Boltzmann factors of another liquid."
     )
 
 
@@ -92,14 +92,14 @@ def _waves(rows: list[Row]) -> str:
 def _hidden(rows: list[Row]) -> str:
     """What makes a ratio large without a product that is good."""
     sentences = [
-        "A ratio like the source's follows from how noise is counted: that of a run falls with the root of its length "
-        "and a bias stays, so every ratio above 1 is one of a run that was too short to see the error."
+        "How noise is counted decides such a ratio: that of a run falls with the root of its length and a bias stays, "
+        f"so {CLAIMED[128]:g} times a bias is the noise of a run {show(CLAIMED[128] ** 2, ',.0f')} times too short to "
+        "see it."
     ]
     for row in [row for row in rows if row["role"] == "reduced"][-1:]:
-        seen = float(f"{row['one'] ** 2:.1g}")
         sentences.append(
-            f"{row['method']} (all multiply–adds in fewer bits, N = {row['n']}) has {show(row['one'], '.2g')} and is "
-            f"seen after {show(seen, ',.0f')} independent configurations."
+            f"{row['method']} (all multiply–adds in fewer bits, N = {row['n']}) has {show(row['one'], '.2g')} for a "
+            f"configuration and {show(row['run'], '.2g')} for a run."
         )
     for row in [row for row in rows if row["role"] == "weights"][-1:]:
         sentences.append(

@@ -23,7 +23,9 @@ _HELD_OUT = 8  # columns, at least, to judge a rehearsal by
 _NEAR = 2.0  # times the error allowed that may be predicted of what is rehearsed, and found by a rehearsal for another
 
 
-def from_few_directions(pair: Pair, sample: Sample, allowed: Mapping[int, float]) -> Iterator[tuple[Estimator, int]]:
+def from_few_directions(
+    pair: Pair, sample: Sample, allowed: Mapping[int, float], quick: Callable[[Estimator], bool]
+) -> Iterator[tuple[Estimator, int]]:
     """Estimators that should keep the error allowed, the quickest of their kinds, and the probes to judge them with.
 
     Most products are not of few directions, and the sample says so for little. Should it say that they are, golden
@@ -34,6 +36,7 @@ def from_few_directions(pair: Pair, sample: Sample, allowed: Mapping[int, float]
         pair: what is to be multiplied.
         sample: of it.
         allowed: relative error by number of probes.
+        quick: whether an estimator would be quicker than what is known to do.
 
     O(l·(k·l + l²)) for a look at l ≤ 96 lines.
     """
@@ -42,15 +45,21 @@ def from_few_directions(pair: Pair, sample: Sample, allowed: Mapping[int, float]
     hoped, largest = sample.pair.tails, max(allowed.values())
     if not counts or not _predicted(LowRank, hoped, counts[-1], m, n) <= largest:
         return
+    promising = _promising(hoped, counts, largest, m, n)
+    sides = [side for side in SIDES if promising and quick(Interpolated.of(promising[0], *sizes, side))]
+    if not sides:
+        return
     few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
     look = pair.closeup(min(_MOST_LINES, 3 * few + _LEAST_LINES))
-    for side in SIDES if n <= m else SIDES[::-1]:  # the cheaper first
+    for side in sides if n <= m else sides[::-1]:  # the cheaper first
         error = functools.partial(Interpolated.rehearsed, look, lines=m if side == "left" else n, side=side)
-        if found := _fewest(error, _promising(hoped, counts, largest, m, n), allowed):
+        if found := _fewest(error, promising, allowed):
             yield Interpolated.of(found[0], *sizes, side), found[1]
             return
-    error = functools.partial(anchored_error, look, m=m, n=n)
-    if found := _fewest(error, _promising(look.decay, counts, largest, m, n), allowed):
+    promising = _promising(look.decay, counts, largest, m, n)
+    if not promising or not quick(Anchored.of(promising[0], *sizes)):
+        return
+    if found := _fewest(functools.partial(anchored_error, look, m=m, n=n), promising, allowed):
         yield Anchored.of(found[0], *sizes), found[1]
     for probes, most in allowed.items():
         if count := next((count for count in counts if _predicted(LowRank, look.decay, count, m, n) <= most), 0):

@@ -33,7 +33,7 @@ from tithe.product.pair import Pair
 
 __all__ = ["Rates", "rates"]
 
-_VERSION = 8
+_VERSION = 9
 _SMALL = 128
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (512, 1024, 2048, 4096, 8192)}
 # From the most accurate kind to the least, on data that fit all of them.

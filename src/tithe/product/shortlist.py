@@ -33,7 +33,7 @@ __all__ = ["Option", "shortlist", "worth_a_look"]
 
 _WORTH = 0.9  # a shortcut predicted to cost more than this share of the plain product is not tried
 _MARGIN = 1.05  # between the bound that is predicted and the tolerance
-_TUNED = 1.12  # the same for what is cut until it only just keeps the tolerance
+_TUNED = 1.08  # the same for what is cut until it only just keeps the tolerance
 _MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
@@ -71,12 +71,17 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
     if options and (truncated := _truncated(options[0].estimator)):
         sample.weigh(pair, centred=truncated is not options[0].estimator)
         options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
-    quickest = options[0].seconds if options else math.inf
-    if _least(known, pair.m, pair.k, pair.n, pair.A.dtype) < min(budget, quickest):
+    most = options[0].seconds if options else budget
+    if _least(known, pair.m, pair.k, pair.n, pair.A.dtype) < most:
         # what such products miss lies in few directions too: the worst case of the certificate
         allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
-        options += priced(from_few_directions(pair, sample, allowed))
+        quick = functools.partial(_is_quicker, known, pair, most)
+        options += priced(from_few_directions(pair, sample, allowed, quick))
     return sorted(options, key=lambda option: option.seconds)
+
+
+def _is_quicker(known: Rates, pair: Pair, than: float, estimator: Estimator) -> bool:
+    return _seconds(known, estimator, pair, LADDER[0]) < than
 
 
 def _truncated(estimator: Estimator) -> Truncated | None:

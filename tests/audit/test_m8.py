@@ -52,8 +52,8 @@ def test_holds_if_names_the_kernels_and_what_the_others_miss():
     assert finding.verdict == "holds if"
     assert finding.condition.startswith("the kernel is fitting (")
     assert "1 of 3 kernels" in finding.summary and "80% of the multiply–adds" in finding.summary
-    assert "rough, 59 / 8.6 / 7%" in finding.reason
-    assert "smooth, 27 / 3.9 / 3.2% (random ones are enough: 0.1%)" in finding.reason
+    assert "anchors: rough: islands 59 / 8.6 / 7%, random anchors 14%." in finding.reason
+    assert "Random anchors are enough where the kernel is smooth." in finding.reason
     assert "300% of the seconds" in finding.reason and "exact for 1.6% of the multiply–adds" in finding.reason
 
 

@@ -65,7 +65,7 @@ def _upper(row: Row) -> float:
 def _span(found: Evidence, kernels: list[str]) -> str:
     """Of the hardest kernel, at each number of anchors."""
     worst = [max(_error(found, kernel, "islands", n) for kernel in kernels) for n in CURVE]
-    return " / ".join(show(error, ".2g%").removesuffix("%") for error in worst) + "% or less"
+    return f"{_slashed(worst)} or less"
 
 
 def _why(found: Evidence, kernels: list[str]) -> str:
@@ -88,15 +88,20 @@ def _why(found: Evidence, kernels: list[str]) -> str:
 
 
 def _missed(found: Evidence, kernels: list[str], met: list[str]) -> str:
-    words = []
-    for kernel in kernels:
-        if kernel in met:
-            continue
-        random = _error(found, kernel, "random", MOST)
-        errors = " / ".join(show(_error(found, kernel, "islands", n), ".2g%").removesuffix("%") for n in CURVE)
-        enough = " are enough" if random <= STRATEGY_ERRORS["islands"] else ""
-        words.append(f"{kernel}, {errors}% (random ones{enough}: {show(random, '.2g%')})")
-    return f"Not so, by islands at {' / '.join(map(str, CURVE))} anchors: {'; '.join(words)}." if words else ""
+    """On which kernels islands are not needed, and what they reach on those that are left."""
+    rest = [kernel for kernel in kernels if kernel not in met]
+    random = {kernel: _error(found, kernel, "random", MOST) for kernel in rest}
+    needless = [kernel for kernel in rest if random[kernel] <= STRATEGY_ERRORS["islands"]]
+    sentences = [f"Random anchors are enough where the kernel is {_listed(needless)}."] if needless else []
+    words = [
+        f"{kernel}: islands {_slashed([_error(found, kernel, 'islands', n) for n in CURVE])}, random anchors "
+        f"{show(random[kernel], '.2g%')}"
+        for kernel in rest
+        if kernel not in needless
+    ]
+    if words:
+        sentences.append(f"Not so, at {' / '.join(map(str, CURVE))} anchors: {'; '.join(words)}.")
+    return " ".join(sentences)
 
 
 def _cost(found: Evidence) -> str:
@@ -113,6 +118,10 @@ def _cost(found: Evidence) -> str:
         f"Of the plain product of 256 × 256 matrices, islands at {'; at '.join(words)}. The block alone, multiplied "
         f"plainly, is exact for {show(block, '.2g%')} of the multiply–adds."
     )
+
+
+def _slashed(errors: list[float]) -> str:
+    return " / ".join(show(error, ".2g%").removesuffix("%") for error in errors) + "%"
 
 
 def _listed(names: list[str]) -> str:

@@ -23,6 +23,7 @@ from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     products,
     renormalizing,
     resolvents,
+    source_figures,
     sparse_inference,
     tethers,
 )

@@ -106,7 +106,7 @@ def kept(found: Tensor, truth: Tensor) -> float:
 
 
 def _kernel(places: Tensor, bandwidth: float) -> Tensor:
-    """Gaussian, (n, n), what float32 would hold with fewer digits left out."""
+    """Gaussian, (n, n); what would be subnormal in float32 is zero."""
     kernel = torch.exp(-((torch.cdist(places, places) / bandwidth) ** 2) / 2)
     return torch.where(kernel < _TINY, 0.0, kernel)
 

@@ -98,10 +98,11 @@ def _sun(found: Evidence) -> str:
     if not rows:
         return ""
     row = max(rows, key=lambda row: float(row["among"]))
+    why = " Beside an anchored Sun float32 rounds the others away." if row["method"].startswith("anchored") else ""
     return (
         "By brightness the Sun is nearly all of the norm, and an error says nothing about constellations: on "
         f"{row['map']} {row['method']} errs by {show(row['error'], '.2g%')}, without the Sun's row and column by "
-        f"{show(row['among'], '.2g%')}, and keeps {_kept(row)} of the neighbours."
+        f"{show(row['among'], '.2g%')}, and keeps {_kept(row)} of the neighbours.{why}"
     )
 
 
@@ -124,9 +125,9 @@ def _mean_part(found: Evidence) -> str:
     mean, random = (1 / (3 * math.sqrt(n)) for n in (STARS + DARK, _RANDOM))
     claimed, of_random = HORIZON["dark_dark"] / mean, CLAIMED_OF_RANDOM[_RANDOM] / random
     return (
-        "The horizon's three figures are those of means, not of stars. Interactions between 0 and 1 have a mean, whose "
-        f"part of the product errs by 1/(3√n) = {show(mean, '.2g%')} on dark–dark, whatever the stars are: the "
-        f"source's figure is {show(claimed, '.2f')} of that, and its figure for random matrices at n = {_RANDOM:,} is "
+        "The horizon's three figures have the pattern that means make, not stars. Interactions between 0 and 1 have a "
+        f"mean, whose part of the product errs by 1/(3√n) = {show(mean, '.2g%')} on dark–dark, whatever the stars are; "
+        f"the source's figure is {show(claimed, '.2f')} of that, its figure for random matrices at n = {_RANDOM:,} "
         f"{show(of_random, '.2f')} of theirs. Means cannot show the one entry that no dark object has a share in, the "
         f"Sun with itself: where that is large enough to make star–star err by {show(rows[0]['star_star'], '.3g%')}, "
         f"the rest follows: {_blocks(rows[0])}, and the stars without the Sun {show(rows[0]['no_sun'], '.2g%')}."
@@ -142,7 +143,7 @@ def _from_stars(found: Evidence) -> str:
     ):
         if rows := found.rows("horizon", known=label):
             figures = "; ".join(f"{row['dark']}, {_blocks(row)}" for row in rows)
-            sentences.append(f"{words}: {figures}.")
+            sentences.append(f"{words}, {show(rows[0]['share'], '.2g%')} of the multiply–adds: {figures}.")
     stars, means = (found.rows("horizon", known=label, dark=AT_RANDOM) for label in (STARS_ALONE, MEANS))
     if stars and means:
         times = show(stars[0]["dark_dark"] / means[0]["dark_dark"], ".1f")

@@ -87,9 +87,17 @@ def test_unmeasured_without_products_and_always_the_same():
     assert judge(found) == judge(found)
 
 
+def nowhere(name):
+    raise DataUnavailableError(f"data set {name!r} is nowhere. Put it there.")
+
+
 @pytest.fixture(scope="module")
 def makers():
-    return inputs(Run())[0]
+    """Without photographs where they would have to be fetched."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not data.available("fashion-mnist"):
+            patch.setattr(data, "load", nowhere)
+        return inputs(Run())[0]
 
 
 def test_inputs_are_repeatable_and_have_the_structure_they_are_named_after(makers):
@@ -105,9 +113,6 @@ def test_inputs_are_repeatable_and_have_the_structure_they_are_named_after(maker
 
 
 def test_without_photographs_the_other_inputs_are_left(monkeypatch):
-    def nowhere(name):
-        raise DataUnavailableError(f"data set {name!r} is nowhere. Put it there.")
-
     monkeypatch.setattr(data, "load", nowhere)
     makers, notes = inputs(Run())
     assert len(makers) == 7

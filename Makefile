@@ -18,7 +18,7 @@ test: $(VENV)/.ready-dev ## fast tests, lint, types and floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 test-slow: $(VENV)/.ready-dev ## tests that take minutes
 	$(BIN)/python -m pytest -m "slow and not gpu"

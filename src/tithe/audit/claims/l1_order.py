@@ -182,7 +182,7 @@ CLAIM = Claim(
     ),
     claimed="coherence first, urgency second",
     baseline="first come, first served; the source's own sort; pairs of tasks of which it is known who should be first",
-    budget=5.0,
+    budget=3.0,
     measure=_measure,
     judge=judge,
 )

@@ -162,7 +162,7 @@ CLAIM = Claim(
     says="Tasks whose coherence is not above 0.3 are damped: the sketch leaves them out of the schedule it returns.",
     claimed="tasks under 0.3 are deprioritised",
     baseline="white noise, which a threshold on coherence should tell from images; every task run once",
-    budget=5.0,
+    budget=1.0,
     measure=_measure,
     judge=judge,
 )

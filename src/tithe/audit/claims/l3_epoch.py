@@ -236,7 +236,7 @@ CLAIM = Claim(
     says="An epoch executes the tasks of the schedule, coherent ones first, and may prune sub-tasks of high waves.",
     claimed="all tasks are executed; sub-tasks are pruned while it runs",
     baseline="no pruning; pruning as many sub-tasks at random",
-    budget=8.0,
+    budget=5.0,
     measure=_measure,
     judge=judge,
 )

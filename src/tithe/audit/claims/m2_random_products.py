@@ -135,7 +135,7 @@ CLAIM = Claim(
     ),
     claimed="4.78 / 1.33 / 0.74 / 0.43 / 0.86% for n = 64 to 8,192",
     baseline="A @ B in float32 for the time, float64 for the error; Drineas–Kannan–Mahoney sampling at the same share",
-    budget=50.0,
+    budget=35.0,
     measure=_measure,
     judge=judge,
 )

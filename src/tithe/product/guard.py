@@ -25,7 +25,7 @@ class Guard:
     product.
 
     It catches an error that is spread over the product, as a stream's change of distribution, of scale or of
-    correlation makes it: where entries err independently it sees the relative error to 3 %, where a single direction
+    correlation makes it: where entries err independently it sees the relative error to 4 %, where a single direction
     errs to about 25 %. It also catches an error in a single line that is far heavier than the others, in whichever
     entries where sums of squares are known, else where 16 adjacent slices show it.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tithe.audit.claim import Run
 from tithe.audit.claims._m1_inputs import Maker, inputs
 from tithe.audit.claims.m1_products import ACCURATE, SHARE, within
-from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
+from tithe.audit.evidence import Axis, Column, Evidence, Plot, Role, Row, Series, Table
 from tithe.meter import paired
 from tithe.product import matmul
 from tithe.product.estimators import from_name
@@ -141,16 +141,27 @@ def _limits_table(rows: list[Row]) -> Table:
 
 
 def _plot(rows: list[dict[str, Any]], cost: str) -> Plot:
-    shown = [row for row in rows if row["role"] == "tithe" and row[cost] is not None]
-    series = [
-        Series(name, [row[cost] for row in part], [max(row["error"], _DRAWN) for row in part])
-        for name in dict.fromkeys(row["input"] for row in shown)
-        if (part := sorted((row for row in shown if row["input"] == name), key=lambda row: float(row[cost])))
+    n = max(row["n"] for row in rows)
+    shown = [row for row in rows if row["n"] == n and row[cost] is not None and row["method"] != "exact"]
+    ours, peers = ([row for row in shown if row["role"] == role] for role in ("tithe", "peer"))
+    series = [_series(name, [row for row in ours if row["input"] == name], cost) for name in _each(ours, "input")]
+    series += [
+        _series(kind, [row for row in peers if row["method"] == kind], cost, "baseline")
+        for kind in _each(peers, "method")
     ]
     series.append(Series("the source", [0.1, SHARE], [ACCURATE] * 2, role="claimed"))
     words = {"share": "share of the multiply–adds", "time": "share of the seconds"}[cost]
-    caption = "Each input as asked for: two ratios and one tolerance. Crosses mark 1% at both ends of 10 to 20%."
+    caption = f"Each input at n = {n:,}, asked for by two ratios and a tolerance. Crosses mark 1% at 10 and 20%."
     return Plot(
         f"Error against the {words}", Axis(words, log=True, spec="g%"), Axis("relative error", log=True, spec="g%"),
         series, caption,
     )  # fmt: skip
+
+
+def _series(name: str, rows: list[dict[str, Any]], cost: str, role: Role = "measured") -> Series:
+    rows = sorted(rows, key=lambda row: float(row[cost]))
+    return Series(name, [row[cost] for row in rows], [max(row["error"], _DRAWN) for row in rows], role=role)
+
+
+def _each(rows: list[dict[str, Any]], key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))

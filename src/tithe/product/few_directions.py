@@ -20,7 +20,7 @@ COUNTS = (8, 12, *range(16, 120, 8))  # of directions that may be kept; eights a
 _LEAST_LINES, _MOST_LINES = 24, 96  # of a look that has to confirm that few directions matter
 _TRIES = 3  # counts that are rehearsed
 _HELD_OUT = 8  # columns, at least, to judge a rehearsal by
-_NEAR = 2.0  # times the error allowed that may be predicted of what is rehearsed, and found by a rehearsal for another
+_NEAR = 1.5  # times the error allowed that may be predicted of what is rehearsed, and found by a rehearsal for another
 
 
 def from_few_directions(
@@ -43,12 +43,11 @@ def from_few_directions(
     m, k, n, _ = sizes = pair.m, pair.k, pair.n, pair.A.dtype
     counts = [count for count in COUNTS if count <= min(m, k, n) // 4]
     hoped, largest = sample.pair.tails, max(allowed.values())
-    if not counts or not _predicted(LowRank, hoped, counts[-1], m, n) <= largest:
-        return
-    promising = _promising(hoped, counts, largest, m, n)
-    sides = [side for side in SIDES if promising and quick(Interpolated.of(promising[0], *sizes, side))]
+    enough = _promising(hoped, counts, largest, m, n)
+    sides = [side for side in SIDES if enough and quick(Interpolated.of(enough[0], *sizes, side))]
     if not sides:
         return
+    promising = _promising(hoped, counts, _NEAR * largest, m, n)
     few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
     look = pair.closeup(min(_MOST_LINES, 3 * few + _LEAST_LINES))
     for side in sides if n <= m else sides[::-1]:  # the cheaper first
@@ -56,7 +55,7 @@ def from_few_directions(
         if found := _fewest(error, promising, allowed):
             yield Interpolated.of(found[0], *sizes, side), found[1]
             return
-    promising = _promising(look.decay, counts, largest, m, n)
+    promising = _promising(look.decay, counts, _NEAR * largest, m, n)
     if not promising or not quick(Anchored.of(promising[0], *sizes)):
         return
     if found := _fewest(functools.partial(anchored_error, look, m=m, n=n), promising, allowed):
@@ -68,8 +67,8 @@ def from_few_directions(
 
 
 def _promising(tails: NDArray[np.float64], counts: list[int], allowed: float, m: int, n: int) -> list[int]:
-    """The fewest directions that may do, and a few more."""
-    first = next((i for i, c in enumerate(counts) if _predicted(Anchored, tails, c, m, n) <= _NEAR * allowed), None)
+    """The fewest directions whose error should be ``allowed``, and a few more."""
+    first = next((i for i, c in enumerate(counts) if _predicted(Anchored, tails, c, m, n) <= allowed), None)
     return [] if first is None else counts[first : first + _TRIES]
 
 

@@ -109,14 +109,13 @@ def _seconds(known: Rates, estimator: Estimator, pair: Pair, probes: int) -> flo
 
 @functools.lru_cache(maxsize=4096)  # the same few shapes come again and again
 def _predicted(known: Rates, estimator: Estimator, m: int, k: int, n: int, dtype: torch.dtype, probes: int) -> float:
-    cube = float(m) * k * n
+    cube, dense = float(m) * k * n, not isinstance(estimator, MeanField | Anchored | Interpolated | LowRank)
     seconds = known.seconds(estimator.work(m, k, n, dtype), cube)
+    if not dense and not isinstance(estimator, MeanField):  # thin products read longer than they multiply
+        seconds += known.seconds({"norm": 2.0 * (m * k + k * n + m * n)}, cube)
     if probes == 0:
         return seconds
-    return seconds + known.seconds(
-        checking_work(m, k, n, probes, dense=not isinstance(estimator, MeanField | Anchored | Interpolated | LowRank)),
-        cube,
-    )
+    return seconds + known.seconds(checking_work(m, k, n, probes, dense=dense), cube)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -89,7 +89,7 @@ class Anchored:
         """The golden one with that many anchor columns for (m, k)·(k, n) operands.
 
         >>> Anchored.of(48, 2048, 2048, 2048, torch.float32).name
-        'anchored(0.0804)'
+        'anchored(0.0796)'
         """
         share = flops(cls(1.0)._work(columns, m, k, n, dtype)) / (2.0 * m * k * n)
         return cls(min(1.0, math.ceil(1e4 * share) / 1e4))
@@ -119,6 +119,5 @@ class Anchored:
             "gather": float(rows * (k + n) + columns * (k + m)),
             thin(dtype): exact + columns * (rows * n + m * columns + m * n),
             "gemm.factor": 8.0 * rows * columns**2 + choice,
-            "weights": float(m * k + k * n + m * n),  # what thin products cost beside multiply–adds
         }
         return work if dtype == wide(dtype) else work | {"cast": float(m * k + k * n)}

@@ -86,7 +86,7 @@ class Interpolated:
         """The one that folds to so many numbers for (m, k)·(k, n) operands.
 
         >>> Interpolated.of(48, 2048, 2048, 2048, torch.float32).name
-        'interpolated(0.0569)'
+        'interpolated(0.0564)'
         """
         lines, others = (m, n) if side == "left" else (n, m)
         share = flops(_work(count, lines, k, others, dtype)) / (2.0 * m * k * n)

@@ -9,17 +9,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from tithe.calibration import Inputs, checked_inputs, evaluating, first_calls, halves, outputs, shift
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
-from tithe.resolvent.sparse.calibration import (
-    Inputs,
-    checked_inputs,
-    evaluating,
-    first_calls,
-    given_to,
-    halves,
-    outputs,
-    shift,
-)
+from tithe.resolvent.sparse.calibration import given_to
 from tithe.resolvent.sparse.importance import (
     FACTORS,
     Factor,

@@ -1,0 +1,78 @@
+"""The ways worth a try for a layer, made for its weight and its activations, cheapest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tithe.machine import cpu_flags
+from tithe.product.conversion.ways import Cast, Int8, LowRank, Way
+from tithe.product.kernels import packed
+from tithe.product.kernels.feedback import lanes, round_weights
+from tithe.product.kernels.packed import Rounded
+
+__all__ = ["candidates"]
+
+_THIN = 0.25  # of the multiply–adds, above which two thin products are no match for int8
+_SMOOTHING = 0.5  # exponent that shares the reach of an input between activations and weights
+_UNITS = {"amx_bf16", "avx512_bf16"}
+
+
+def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[Way]:
+    """Ways to compute ``x ↦ x weightᵀ + bias``, one after the other, each cheaper than the next.
+
+    Args:
+        weight: float32 (n, k).
+        bias: float32 (n,).
+        x: activations like those to come, (rows, k).
+        tol: relative error that is asked for; ways that evidently miss it are left out.
+
+    O(rows·k² + k³ + n·k²) for each.
+    """
+    if (thin := _low_rank(weight, bias, x, tol)) is not None:
+        yield thin
+    if weight.is_cuda or cpu_flags() & _UNITS:
+        kinds = (torch.float16, torch.bfloat16) if weight.is_cuda else (torch.bfloat16,)
+        yield from (Cast(weight.to(kind), bias) for kind in kinds)
+    centre, stretch = _smoothing(weight, x)
+    y, stretched = (x - centre) * stretch, (weight / stretch).cpu()
+    moments = (y.mT @ y / len(y)).cpu()
+    for group in packed.groups() or (1,):
+        lane = lanes(weight.shape[1], group)
+        values, scale = round_weights(stretched, moments, lane, packed.STEEPEST if packed.groups() else 1 << 15)
+        values, scale = values.to(weight.device), scale.to(weight.device)
+        yield Int8(Rounded(values, scale, centre, stretch, bias + weight @ centre, group))
+
+
+def _smoothing(weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What each input loses, and what it is stretched by, so that neither activations nor weights have outliers.
+
+    Source: Xiao et al. 2023, arXiv 2211.10438 (smoothing).
+    """
+    centre = x.mean(0)
+    reach = (x - centre).abs().amax(0)
+    weights = weight.abs().amax(0)
+    both = (reach > 0) & (weights > 0)
+    stretch = torch.where(both, weights ** (1 - _SMOOTHING) / reach**_SMOOTHING, 1.0)
+    typical = stretch[both].log().mean().exp() if bool(both.any()) else torch.ones((), device=x.device)
+    return centre, torch.where(both, stretch / typical, 1.0)
+
+
+def _low_rank(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> LowRank | None:
+    """The smallest rank that keeps half of ``tol`` on these activations, if that is thin enough to pay.
+
+    With E[x xᵀ] = L Lᵀ the best factors of W are those of W·L: what inputs hardly vary in does not count.
+    """
+    n, k = weight.shape
+    moments = (x.mT @ x / len(x)).double()
+    moments.diagonal().add_(4 * torch.finfo(torch.float32).eps * moments.trace() + torch.finfo(torch.float32).tiny)
+    half = torch.linalg.cholesky(moments)
+    left, values, _ = torch.linalg.svd(weight.double() @ half, full_matrices=False)
+    rest = values.square().flip(0).cumsum(0).flip(0)
+    keep = int((rest > (tol / 2) ** 2 * rest[0]).sum())
+    if keep == 0 or keep * (n + k) > _THIN * n * k:
+        return None
+    outer = left[:, :keep]
+    return LowRank((outer.mT @ weight.double()).float(), outer.float().contiguous(), bias)

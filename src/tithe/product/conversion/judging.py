@@ -1,0 +1,71 @@
+"""Whether a way is right enough and quick enough for a layer: errors on activations held out, times side by side."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from tithe.meter import Comparison, paired
+from tithe.product.conversion.rows import Layer, as_output, as_rows, matrix
+from tithe.product.conversion.ways import Way
+from tithe.receipt import Bound
+
+__all__ = ["error_bound", "fewest_rows", "race"]
+
+_CONFIDENCE = 0.99
+_PAIRS = 9
+_FEWER = (1, 16, 256)  # rows that a layer may be given instead of all
+
+
+def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
+    """The relative Frobenius error of ``way`` on activations like these, its bias left out of what it is relative to.
+
+    Rows are a sample of those to come: the mean square of errors over that of products is a ratio of means, and its
+    upper limit that of the normal approximation (Cochran 1977, section 6.4).
+
+    Args:
+        way: made without having seen ``x``.
+        layer: that it stands for.
+        x: (rows, k).
+
+    Returns:
+        A ``Bound`` of scope ``calibration``, with as many probes as rows. O(rows·n·k).
+    """
+    wide = matrix(layer).double()
+    product = x.double() @ wide.mT
+    bias = 0.0 if layer.bias is None else layer.bias.detach().double()
+    wrong = (way(x).double() - bias - product).square().sum(1)
+    size = product.square().sum(1)
+    n, total = len(x), float(size.sum())
+    if total == 0 or not math.isfinite(float(wrong.sum())):
+        upper = 0.0 if total == 0 == float(wrong.sum()) else math.inf
+        return Bound(upper, upper, _CONFIDENCE, n, "calibration")
+    ratio = float(wrong.sum()) / total
+    spread = float((wrong - ratio * size).square().sum()) * n / max(n - 1, 1)
+    limit = ratio + float(stats.norm.ppf(_CONFIDENCE)) * math.sqrt(spread) / total
+    return Bound(math.sqrt(limit), math.sqrt(ratio), _CONFIDENCE, n, "calibration")
+
+
+def race(way: Way, layer: Layer, given: Tensor) -> Comparison:
+    """The layer by ``way`` against the plain layer, on what it is given; a ratio below 1 where the way is faster."""
+
+    def ours() -> Tensor:
+        return as_output(layer, way(as_rows(layer, given)), given)
+
+    return paired(ours, partial(layer, given), _PAIRS, device=given.device)
+
+
+def fewest_rows(way: Way, layer: Layer, x: Tensor) -> int:
+    """The fewest rows that the way is faster for, of those worth a try; all of ``x`` where it is for no fewer."""
+    least = len(x)
+    if not isinstance(layer, torch.nn.Linear):
+        return 1  # pictures come whole
+    for rows in sorted((r for r in _FEWER if r < len(x)), reverse=True):
+        if race(way, layer, x[:rows]).high >= 1:
+            break
+        least = rows
+    return least

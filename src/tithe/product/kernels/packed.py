@@ -1,0 +1,163 @@
+"""Products with a right operand that was rounded to int8 and laid out once: the activations are all that is left.
+
+Each row of activations is rounded to 256 levels between its own smallest and largest entry, after each input has lost
+its centre and was stretched: a pass over a row that stays in the first-level cache until it is multiplied.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tithe.parallel import run_parts_beside_torch
+from tithe.product.kernels.avx2 import Avx2, multiply_rows
+from tithe.product.kernels.int8_gemm import instruction_sets
+from tithe.product.kernels.int8_panels import UNIT, filled, pack, ranges
+from tithe.product.kernels.integers import scaled_sums
+
+__all__ = ["STEEPEST", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight"]
+
+STEEPEST = 128  # what positive weights of an int16 lane may add up to, and negative ones: 255·128 < 2¹⁵
+_ROWS = 128  # of activations that share a reading of the weights
+_MULTIPLIED = 1 << 22  # multiply–adds in a part of the work, at least
+
+
+class Rounded(NamedTuple):
+    """A linear map whose weights were rounded: x ↦ ((x − centre)·stretch) (values·scale)ᵀ + bias.
+
+    Attributes:
+        values: int8 (n, k).
+        scale: float32 (n,).
+        centre: float32 (k,), what each input loses; its product with the weights is part of the bias.
+        stretch: float32 (k,).
+        bias: float32 (n,).
+        group: steps that fit into an int16, as ``avx2.GROUPS``; 1 where processors do not need to know.
+    """
+
+    values: Tensor
+    scale: Tensor
+    centre: Tensor
+    stretch: Tensor
+    bias: Tensor
+    group: int
+
+
+class Packed(NamedTuple):
+    """A ``Rounded`` map in the order in which the kernel reads it; what belongs to outputs fills whole panels."""
+
+    panels: NDArray[np.int8]
+    start: NDArray[np.int32]
+    scale: NDArray[np.float32]
+    sums: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    centre: NDArray[np.float32]
+    stretch: NDArray[np.float32]
+    steps: int
+    group: int
+    outputs: int
+
+
+def groups() -> tuple[int, ...]:
+    """The groups that are worth a try on this processor, fastest first; none where torch has kernels as good.
+
+    >>> set(groups()) <= {8, 4, 2, 1}
+    True
+    """
+    return (8, 4, 2, 1) if instruction_sets()[:1] == ("avx2",) else ()
+
+
+def pack_weight(rounded: Rounded) -> Packed:
+    """The map in the kernel's order. O(nk)."""
+    values = rounded.values.contiguous().numpy()
+    (n, k), width = values.shape, Avx2(rounded.group).columns
+    steps = -(-k // UNIT) * (UNIT // 4)
+    panels, tasks = pack(values, width, steps, False, 0, lines=True)
+    for task in tasks:
+        task()
+    scale = filled(rounded.scale.numpy(), width)
+    sums = filled(values.astype(np.int32).sum(1), width).astype(np.float32) * scale
+    centre, stretch, bias = (x.contiguous().numpy() for x in rounded[2:5])
+    start = np.zeros(len(scale), np.int32)
+    return Packed(panels, start, scale, sums, filled(bias, width), centre, stretch, steps, rounded.group, n)
+
+
+def multiply(x: Tensor, packed: Packed) -> Tensor:
+    """The map of each row of ``x``, float32 (m, k), C-contiguous on the CPU; float32 (m, n). O(mkn).
+
+    Rows that are not finite give rows that are not.
+    """
+    m, n = len(x), packed.outputs
+    out = torch.empty(m, n, dtype=torch.float32)
+    per = -(-m // min(-(-m // _ROWS), 1 + m * n * packed.steps * 4 // _MULTIPLIED)) if m else 1
+    parts = ranges(m, -(-m // per)) if m else []
+    given = (
+        x.numpy(), packed.centre, packed.stretch, packed.group, packed.panels.ctypes.data, packed.steps, packed.start,
+        np.empty((0, 0), np.int32), out.numpy(), packed.scale, packed.sums, packed.bias,
+    )  # fmt: skip
+    run_parts_beside_torch(lambda i: partial(_multiply, *parts[i])(*given), len(parts))
+    return out
+
+
+def multiply_anywhere(x: Tensor, rounded: Rounded) -> Tensor:
+    """As ``multiply``, by torch's own operations on any device that has int8 products."""
+    y = (x - rounded.centre) * rounded.stretch
+    low, high = y.amin(1), y.amax(1)
+    step = (high - low) / 255
+    inverse = torch.where(step > 0, 1 / step, 0 * step)
+    levels = ((y - low[:, None]) * inverse[:, None]).round_().sub_(128).to(torch.int8)
+    sums = rounded.values.sum(1, dtype=torch.int32).float() * rounded.scale
+    rank_one = low + 128 * step, sums
+    return scaled_sums(levels, rounded.values.T, step, rounded.scale, rank_one).add_(rounded.bias)
+
+
+@numba.njit(nogil=True, cache=True)
+def _multiply(first, last, x, centre, stretch, group, panels, steps, start, exact, out, scale, sums, bias):
+    count, length = last - first, steps * 4
+    memory = np.empty(count * length + 64, np.uint8)
+    skip = (-memory.ctypes.data) % 64
+    rows = memory[skip : skip + count * length].reshape(count, length)
+    step, low = np.empty(count, np.float32), np.empty(count, np.float32)
+    y = np.empty(x.shape[1], np.float32)
+    for i in range(count):
+        low[i], step[i] = _round_row(x[first + i], centre, stretch, y, rows[i])
+    multiply_rows(
+        0, count, group, rows.ctypes.data, panels, steps, start, exact, out[first:last], step, scale, low, sums, bias
+    )
+
+    memory[0] = 0  # used once more, or numba would free it before the call above has read it
+
+
+@numba.njit(nogil=True, cache=True)
+def _round_row(x, centre, stretch, y, levels):
+    """One row in 256 levels: the lowest value and the step."""
+    bits = y.view(np.int32)
+    for j in range(y.size):
+        y[j] = (x[j] - centre[j]) * stretch[j]
+    largest, smallest = np.int32(-(2**31) + 1), np.int32(2**31 - 1)
+    for j in range(y.size):  # as integers in the order of the floats: their maxima vectorise
+        b = bits[j]
+        b ^= (b >> np.int32(31)) & np.int32(0x7FFFFFFF)
+        largest, smallest = max(largest, b), min(smallest, b)
+    low, high = _from_order(smallest), _from_order(largest)
+    step = (high - low) / np.float32(255)  # nan where an entry is not finite
+    if not step < np.inf:
+        levels[:] = 0
+        return low, np.float32(np.nan)
+    inverse = np.float32(1) / step if step > 0 else np.float32(0)
+    for j in range(y.size):
+        levels[j] = np.uint8(np.int32(np.rint((y[j] - low) * inverse)))
+    levels[y.size :] = 0
+    return low, step
+
+
+@numba.njit(nogil=True, cache=True)
+def _from_order(b):
+    one = np.empty(1, np.int32)
+    one[0] = b ^ ((b >> np.int32(31)) & np.int32(0x7FFFFFFF))
+    return one.view(np.float32)[0]

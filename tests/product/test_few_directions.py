@@ -239,14 +239,15 @@ def test_a_rehearsal_on_a_few_lines_is_right_about_the_error(estimator: Estimato
     for count in (24, 32, 48):
         if isinstance(estimator, Interpolated):
             made_so = Interpolated.of(count, *sizes, estimator.side)
-            said = Interpolated.rehearsed(Pair(A, B).closeup(96), count, 512, estimator.side)
+            look = Pair(A, B).closeup(*((96, 32) if estimator.side == "left" else (32, 96)))
+            said = Interpolated.rehearsed(look, count, 512, estimator.side)
         else:
-            made_so, said = Anchored.of(count, *sizes), anchored_error(Pair(A, B).closeup(96), count, 512, 512)
+            made_so, said = Anchored.of(count, *sizes), anchored_error(Pair(A, B).closeup(96, 96), count, 512, 512)
         assert said == pytest.approx(made(made_so, A, B), rel=0.2)
 
 
 def test_lines_too_few_to_judge_by_promise_nothing() -> None:
-    look = Pair(*noisy(20, 512, 1e-2)).closeup(96)
+    look = Pair(*noisy(20, 512, 1e-2)).closeup(96, 96)
     assert Interpolated.rehearsed(look, 72, 512, "left") == math.inf
     assert anchored_error(look, 72, 512, 512) == pytest.approx(0.013, rel=0.5)
 
@@ -277,7 +278,7 @@ def test_squares_met_on_the_way_are_those_of_the_operands(estimator: Estimator) 
 
 @pytest.mark.parametrize("family", ["normal", "uniform", "relu", "heavy tails"])
 def test_the_planner_does_not_look_twice_at_other_products(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Pair, "closeup", lambda pair, lines: pytest.fail("a second look"))
+    monkeypatch.setattr(Pair, "closeup", lambda pair, *lines: pytest.fail("a second look"))
     pair = Pair(*FAMILIES[family](512, generator()))
     options = shortlist(pair, Sample(pair), 0.003, 1e-3, machine())
     assert not any(isinstance(option.estimator, Anchored | Interpolated | LowRank) for option in options)

@@ -18,6 +18,7 @@ __all__ = ["COUNTS", "anchored_error", "from_few_directions"]
 
 COUNTS = (8, 12, *range(16, 120, 8))  # of directions that may be kept; eights are quickest
 _LEAST_LINES, _MOST_LINES = 24, 96  # of a look that has to confirm that few directions matter
+_ACROSS = 32  # lines of the other side, where they only show the error
 _TRIES = 3  # counts that are rehearsed
 _HELD_OUT = 8  # columns, at least, to judge a rehearsal by
 _NEAR = 1.5  # times the error allowed that may be predicted of what is rehearsed, and found by a rehearsal for another
@@ -38,7 +39,7 @@ def from_few_directions(
         allowed: relative error by number of probes.
         quick: whether an estimator would be quicker than what is known to do.
 
-    O(l·(k·l + l²)) for a look at l ≤ 96 lines.
+    O(l·(k·l + l²)) for a look at l ≤ 180 lines.
     """
     m, k, n, _ = sizes = pair.m, pair.k, pair.n, pair.A.dtype
     counts = [count for count in COUNTS if count <= min(m, k, n) // 4]
@@ -48,13 +49,17 @@ def from_few_directions(
     if not sides:
         return
     promising = _promising(hoped, counts, _NEAR * largest, m, n)
-    few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
-    look = pair.closeup(min(_MOST_LINES, 3 * few + _LEAST_LINES))
     for side in sides if n <= m else sides[::-1]:  # the cheaper first
-        error = functools.partial(Interpolated.rehearsed, look, lines=m if side == "left" else n, side=side)
+        lines = m if side == "left" else n
+        some = with_surplus(promising[-1], lines) + _LEAST_LINES
+        look = pair.closeup(some, _ACROSS) if side == "left" else pair.closeup(_ACROSS, some)
+        error = functools.partial(Interpolated.rehearsed, look, lines=lines, side=side)
         if found := _fewest(error, promising, allowed):
             yield Interpolated.of(found[0], *sizes, side), found[1]
             return
+    few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
+    some = min(_MOST_LINES, 3 * few + _LEAST_LINES)
+    look = pair.closeup(some, some)
     promising = _promising(look.decay, counts, _NEAR * largest, m, n)
     if not promising or not quick(Anchored.of(promising[0], *sizes)):
         return

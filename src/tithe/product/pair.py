@@ -191,13 +191,14 @@ class Pair:
     @cached_property
     def tails(self) -> NDArray[np.float64]:
         """Mean square of the product's entries beyond its first r directions, as at most 96 lines of each side show."""
-        return self.closeup(_LINES).decay
+        return self.closeup(_LINES, _LINES).decay
 
-    def closeup(self, lines: int) -> Pair:
-        """The product of at most so many golden lines of each side."""
-        rows, columns = (torch.from_numpy(golden_indices(n, min(n, lines))).to(self.A.device) for n in (self.m, self.n))
-        shifts = (None, None) if self.a is None or self.b is None else (self.a[rows], self.b[columns])
-        return Pair(self.A.index_select(0, rows), self.B.index_select(1, columns), *shifts)
+    def closeup(self, rows: int, columns: int) -> Pair:
+        """The product of at most so many golden rows and columns."""
+        sizes = (self.m, rows), (self.n, columns)
+        I, J = (torch.from_numpy(golden_indices(n, min(n, some))).to(self.A.device) for n, some in sizes)  # noqa: E741
+        shifts = (None, None) if self.a is None or self.b is None else (self.a[I], self.b[J])
+        return Pair(self.A.index_select(0, I), self.B.index_select(1, J), *shifts)
 
     @cached_property
     def decay(self) -> NDArray[np.float64]:

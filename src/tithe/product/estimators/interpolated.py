@@ -122,7 +122,7 @@ def _work(count: int, lines: int, k: int, others: int, dtype: torch.dtype) -> Wo
     known = with_surplus(count, lines)
     work = {
         "gather": float(known * k),
-        "weights": float(lines * k + k * others + lines * others),  # what thin products cost beside multiply–adds
+        "weights": float(lines * k),
         thin(dtype): float(known * k * others + count * (known * others + lines * count + lines * others)),
         "gemm.factor": 8.0 * known * count**2,
     }

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from tithe.calibration import Inputs, call, checked_inputs, evaluating, first_calls, halves, outputs, shift
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
 from tithe.product.conversion.choosing import candidates
-from tithe.product.conversion.judging import error_bound, fewest_rows, race
+from tithe.product.conversion.judging import error_bound, fewest_rows, plain_seconds, race
 from tithe.product.conversion.layers import attach, converted_layers, detach, place_of
 from tithe.product.conversion.report import ConversionReport, LayerReport
 from tithe.product.conversion.rows import Layer, as_rows, matrix, why_not
@@ -102,7 +102,7 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
     weight, x = matrix(layer), _some(as_rows(layer, given), _CHECK)
     tried: list[Attempt] = []
     used: Way | None = None
-    bound, seconds, least, share = Bound.exact(), (0.0, 0.0), 0, 1.0
+    bound, seconds, least, share = Bound.exact(), (plain_seconds(layer, given),) * 2, 0, 1.0
     if layer.weight.dtype == torch.float32:
         bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
         for way in candidates(weight, bias, learned, tol):
@@ -111,7 +111,6 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
                 tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
                 continue
             found = race(way, layer, given)
-            seconds = found.seconds[1], found.seconds[1]
             if found.high < 1:
                 used, bound, share = way, error, way.share()
                 seconds, least = found.seconds[::-1], fewest_rows(way, layer, x)

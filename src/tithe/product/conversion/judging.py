@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from functools import partial
 
 import torch
@@ -10,11 +11,12 @@ from scipy import stats
 from torch import Tensor
 
 from tithe.meter import Comparison, paired
+from tithe.meter.clock import Clock
 from tithe.product.conversion.rows import Layer, as_output, as_rows, matrix
 from tithe.product.conversion.ways import Way
 from tithe.receipt import Bound
 
-__all__ = ["error_bound", "fewest_rows", "race"]
+__all__ = ["error_bound", "fewest_rows", "plain_seconds", "race"]
 
 _CONFIDENCE = 0.99
 _PAIRS = 9
@@ -48,6 +50,17 @@ def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
     spread = float((wrong - ratio * size).square().sum()) * n / max(n - 1, 1)
     limit = ratio + float(stats.norm.ppf(_CONFIDENCE)) * math.sqrt(spread) / total
     return Bound(math.sqrt(limit), math.sqrt(ratio), _CONFIDENCE, n, "calibration")
+
+
+def plain_seconds(layer: Layer, given: Tensor) -> float:
+    """Median seconds of the plain layer."""
+    clock = Clock(str(given.device))
+    times = []
+    for _ in range(_PAIRS):
+        clock.start()
+        layer(given)
+        times.append(clock.stop()["seconds"] or 0.0)
+    return statistics.median(times)
 
 
 def race(way: Way, layer: Layer, given: Tensor) -> Comparison:

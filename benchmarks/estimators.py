@@ -29,7 +29,7 @@ RESULTS = Path(__file__).parent / "results" / "estimators.json"
 N, RATIO = 1024, 0.2
 NAMES = (
     "mean_field", "truncated", "centred", "sampled", "sketched", "trajectory", "centred(trajectory(0.2))", "fourier",
-    "low_rank(0.2, 0)", "low_rank", "anchored", "anchored(0.2, islands)",
+    "low_rank(0.2, 0)", "low_rank", "anchored", "anchored(0.2, islands)", "interpolated", "interpolated(0.2, right)",
 )  # fmt: skip
 
 

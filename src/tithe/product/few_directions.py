@@ -42,8 +42,9 @@ def from_few_directions(
     O(l·(k·l + l²)) for a look at l ≤ 180 lines.
     """
     m, k, n, _ = sizes = pair.m, pair.k, pair.n, pair.A.dtype
-    counts = [count for count in COUNTS if count <= min(m, k, n) // 4]
     hoped, largest = sample.pair.tails, max(allowed.values())
+    few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
+    counts = [count for count in COUNTS if few < count <= min(m, k, n) // 4]
     enough = _promising(hoped, counts, largest, m, n)
     sides = [side for side in SIDES if enough and quick(Interpolated.of(enough[0], *sizes, side))]
     if not sides:
@@ -57,7 +58,6 @@ def from_few_directions(
         if found := _fewest(error, promising, allowed):
             yield Interpolated.of(found[0], *sizes, side), found[1]
             return
-    few = int(np.argmax(np.append(hoped <= largest**2 * hoped[0], True)))  # directions beyond which that is left
     some = min(_MOST_LINES, 3 * few + _LEAST_LINES)
     look = pair.closeup(some, some)
     promising = _promising(look.decay, counts, _NEAR * largest, m, n)

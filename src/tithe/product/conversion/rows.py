@@ -35,6 +35,7 @@ def matrix(layer: Layer) -> Tensor:
 def as_rows(layer: Layer, x: Tensor) -> Tensor:
     """What the layer is given as a matrix, (rows, inputs), C-contiguous. Of a convolution, a row for each output place.
 
+    >>> import torch
     >>> as_rows(nn.Conv2d(1, 1, 2), torch.arange(4.0).view(1, 1, 2, 2))
     tensor([[0., 1., 2., 3.]])
     """

@@ -54,7 +54,7 @@ def round_weights(weight: Tensor, moments: Tensor, lane: NDArray[np.int64], most
 
     >>> values, scale = round_weights(torch.tensor([[1.0, -0.5]]), torch.eye(2), lanes(2, 1), 128)
     >>> values * scale[:, None]
-    tensor([[ 1.0000, -0.5039]])
+    tensor([[ 1.0000, -0.5000]])
     """
     W = weight.detach().float().contiguous().numpy()
     H = moments.double().clone()

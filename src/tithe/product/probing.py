@@ -7,7 +7,6 @@ than the probability it was given, and the attempts at one product need only sha
 from __future__ import annotations
 
 import math
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,6 +20,7 @@ from tithe.receipt import Bound
 
 __all__ = ["LADDER", "Probing", "checking_work"]
 
+_CONVERTED = 1 << 16  # entries at once
 LADDER = (16, 32, 48, 64)  # numbers of probes that a result may be judged with
 
 
@@ -52,10 +52,6 @@ class Probing:
         """Probes made so far."""
         return self._omega.shape[1]
 
-    @cached_property
-    def _wide(self) -> tuple[Tensor, Tensor]:
-        return self.pair.A.to(self.dtype), self.pair.B.to(self.dtype)
-
     def rounding(self, norm: float, operand_norms: float) -> float:
         """Absolute error that the arithmetic of the probes may have, given ‖C‖ and ‖A‖·‖B‖.
 
@@ -76,10 +72,10 @@ class Probing:
     def extend(self, count: int) -> None:
         """Have at least ``count`` probes."""
         if count > self.count:
-            A, B = self._wide
+            A, B = self.pair.A, self.pair.B
             fresh = gaussian(self.pair.n, count - self.count, self.dtype, A.device, self._generator)
             self._omega = torch.cat((self._omega, fresh), 1)
-            self._image = torch.cat((self._image, A @ (B @ fresh)), 1)
+            self._image = torch.cat((self._image, _times(A, _times(B, fresh))), 1)
 
     def bound(self, product: Approximation, count: int, failure: float) -> Bound:
         """The bound that ``count`` probes give for ``product``, the largest over the groups; ``failure`` is for all."""
@@ -109,6 +105,14 @@ class Probing:
     def dense_work(self, count: int) -> Work:
         """Work of checking a result that is formed."""
         return _result_work(self.pair.m, self.pair.n, count)
+
+
+def _times(X: Tensor, vectors: Tensor) -> Tensor:
+    """``X @ vectors`` in the dtype of the vectors; on a CPU never all of ``X`` is converted at once: memory is slow."""
+    if X.dtype == vectors.dtype or not X.is_cpu:
+        return X.to(vectors.dtype) @ vectors
+    parts = [part.to(vectors.dtype) @ vectors for part in X.split(max(1, _CONVERTED // max(X.shape[1], 1)))]
+    return torch.cat(parts)
 
 
 def _arithmetic(pair: Pair) -> torch.dtype:

@@ -28,6 +28,7 @@ ROOMS = {
     "data": ("real data sets by name,", "with checksums"),
     "ledger": ("append-only store of runs", "that many processes write"),
     "meter": ("seconds, joules, switches;", "honest side-by-side timing"),
+    "calibration": ("models on sample inputs,", "and how far outputs move"),
     "receipt": ("cost, bound,", "receipt"),
     "golden": ("φ: sequence,", "hash"),
     "machine": ("what this", "machine is"),

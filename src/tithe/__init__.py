@@ -22,13 +22,15 @@ _EXPORTS = {
     "Ledger": "tithe.ledger",
     "Meter": "tithe.meter",
     "Receipt": "tithe.receipt",
+    "convert": "tithe.product",
     "matmul": "tithe.product",
     "paired": "tithe.meter",
     "plan": "tithe.product",
+    "restore": "tithe.product",
 }
 _SUBPACKAGES = (
-    "audit", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger", "machine", "meter",
-    "product", "receipt", "resolvent", "tether",
+    "audit", "calibration", "data", "errors", "files", "golden", "hashtron", "integrations", "lattice", "ledger",
+    "machine", "meter", "product", "receipt", "resolvent", "tether",
 )  # fmt: skip
 
 __all__ = [
@@ -39,9 +41,11 @@ __all__ = [
     "Meter",
     "Receipt",
     "__version__",
+    "convert",
     "matmul",
     "paired",
     "plan",
+    "restore",
 ]
 
 
@@ -62,5 +66,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from tithe.ledger import Ledger
     from tithe.meter import Meter, paired
-    from tithe.product import matmul, plan
+    from tithe.product.conversion import convert, restore
+    from tithe.product.matmul import matmul
+    from tithe.product.plan import plan
     from tithe.receipt import Attempt, Bound, Cost, Receipt

@@ -1,6 +1,7 @@
 """Approximate products with a checked error bound. ``tithe.matmul`` is the front door."""
 
 from tithe.product.certificate import certify
+from tithe.product.conversion import ConversionReport, convert, load_converted, restore, save_converted
 from tithe.product.estimators import (
     KINDS,
     METHODS,
@@ -26,6 +27,7 @@ __all__ = [
     "METHODS",
     "Anchored",
     "Centred",
+    "ConversionReport",
     "Estimator",
     "Exact",
     "Fourier",
@@ -39,6 +41,10 @@ __all__ = [
     "Trajectory",
     "Truncated",
     "certify",
+    "convert",
+    "load_converted",
     "matmul",
     "plan",
+    "restore",
+    "save_converted",
 ]

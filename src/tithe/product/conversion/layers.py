@@ -10,16 +10,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tithe.errors import InvalidStateError
 from tithe.product.compiling import opaque
 from tithe.product.conversion.rows import Layer, as_output, as_rows
 from tithe.product.conversion.ways import Way
 
-__all__ = ["Conversion", "ConvertedConv2d", "ConvertedLinear", "Place", "attach", "converted_layers", "detach"]
-__all__ += ["fingerprint", "place_of"]
+__all__ = ["Conversion", "ConvertedConv2d", "ConvertedLinear", "Place", "adopt", "attach", "converted_layers"]
+__all__ += ["detach", "fingerprint", "place_of"]
 
 
 class Place(NamedTuple):
-    """Where times were taken: device type and threads (0 on other devices than CPUs)."""
+    """Where times were taken: device and threads (0 on other devices than CPUs)."""
 
     device: str
     threads: int
@@ -40,8 +41,11 @@ class Conversion:
     place: Place
     rows: int
     print: str
-    known: tuple[Any, ...] = ()
+    seen: tuple[tuple[Tensor, int], ...] = ()  # parameters, held so that no others get their addresses; versions
     fits: bool = True
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"seen": ()}  # copies look for themselves
 
 
 class _Converted:
@@ -59,11 +63,15 @@ class _Converted:
     def forward(self, input: Tensor) -> Tensor:
         """As the plain layer, or its product by ``conversion.way``."""
         layer: Any = self
-        if not layer.training and _may(layer, input):
+        if not layer.training and _may(layer, input) and _fits(layer):
             x = as_rows(layer, input)
-            if len(x) >= self.conversion.rows and _fits(layer):
+            if len(x) >= self.conversion.rows:
                 return as_output(layer, self.conversion.way(x.detach()), input)
         return super().forward(input)  # type: ignore[misc, no-any-return]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        self.conversion.seen = ()
+        return super()._apply(fn, recurse)  # type: ignore[misc]
 
     def extra_repr(self) -> str:
         """As of the plain layer, and how it computes."""
@@ -83,15 +91,23 @@ _CLASSES: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: ConvertedLinear, 
 
 def attach(layer: Layer, way: Way, rows: int = 1) -> None:
     """Let ``layer`` compute by ``way`` from ``rows`` rows on, where it stands and as torch is set now."""
-    place = place_of(layer.weight)
-    layer.conversion = Conversion(way, place, rows, fingerprint(layer))  # type: ignore[assignment]
+    adopt(layer, Conversion(way, place_of(layer.weight), rows, fingerprint(layer)))
+
+
+def adopt(layer: Layer, conversion: Conversion) -> None:
+    """Make a plain layer a converted one."""
+    layer.conversion = conversion  # type: ignore[assignment]
     layer.__class__ = _CLASSES[type(layer)]  # type: ignore[assignment]
 
 
 def detach(layer: nn.Module) -> None:
-    """Make it a plain layer again."""
-    del layer.conversion
-    layer.__class__ = next(plain for plain, other in _CLASSES.items() if type(layer) is other)
+    """Make it a plain layer again; ``InvalidStateError`` where something else has changed its class since."""
+    for plain, other in _CLASSES.items():
+        if type(layer) is other:
+            del layer.conversion
+            layer.__class__ = plain
+            return
+    raise InvalidStateError(f"a converted layer has become a {type(layer).__name__}; remove its parametrizations first")
 
 
 def converted_layers(model: nn.Module) -> dict[str, Any]:
@@ -101,7 +117,7 @@ def converted_layers(model: nn.Module) -> dict[str, Any]:
 
 def place_of(x: Tensor) -> Place:
     """Where something computed with ``x`` runs."""
-    return Place(x.device.type, torch.get_num_threads() if x.is_cpu else 0)
+    return Place(str(x.device), torch.get_num_threads() if x.is_cpu else 0)
 
 
 def fingerprint(layer: Layer) -> str:
@@ -121,25 +137,30 @@ def _may(layer: Any, input: Tensor) -> bool:
     weight = layer.weight
     return (
         type(input) is Tensor
+        and input.layout == torch.strided
         and input.numel() > 0
         and input.dtype == weight.dtype == torch.float32
         and input.device == weight.device
-        and (input.shape[-1] == weight.shape[1] if weight.dim() == 2 else input.dim() in (3, 4))
+        and (input.dim() > 0 if weight.dim() == 2 else input.dim() in (3, 4))
+        and input.shape[1 - weight.dim()] == weight.shape[1]
         and place_of(input) == layer.conversion.place
         and not (torch.is_grad_enabled() and (input.requires_grad or any(p.requires_grad for p in layer.parameters())))
         and not torch.is_autocast_enabled(input.device.type)
         and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
 def _fits(layer: Any) -> bool:
     """Whether the parameters are those that the way was made for; looked at again whenever they may have changed."""
     conversion = layer.conversion
-    state = tuple(
-        (p.data_ptr(), 0 if p.is_inference() else p._version) for p in (layer.weight, layer.bias) if p is not None
-    )
-    if state != conversion.known:
-        conversion.known, conversion.fits = state, fingerprint(layer) == conversion.print
+    seen = conversion.seen
+    now = [(p, 0 if p.is_inference() else p._version) for p in (layer.weight, layer.bias) if p is not None]
+    if len(seen) != len(now) or any(
+        p.data_ptr() != q.data_ptr() or v != w for (p, v), (q, w) in zip(now, seen, strict=True)
+    ):
+        conversion.seen = tuple((p.detach(), version) for p, version in now)
+        conversion.fits = fingerprint(layer) == conversion.print
         if not conversion.fits:
             warnings.warn(
                 "the parameters of a converted layer have changed: it computes plainly; restore the model and convert "

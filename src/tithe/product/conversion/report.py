@@ -56,7 +56,7 @@ class ConversionReport:
 
     Attributes:
         tol: what each layer's product had to keep.
-        place: device type and threads of the times; elsewhere the layers stay plain.
+        place: device and threads of the times; elsewhere the layers stay plain.
         layers: one entry each.
         bound: the relative error of the model's output for one further sample like those of calibration.
     """

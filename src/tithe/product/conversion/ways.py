@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tithe.product.kernels import packed
-from tithe.product.kernels.packed import Packed, Rounded
+from tithe.product.kernels.feedback import lanes
+from tithe.product.kernels.packed import Rounded
 
 __all__ = ["Cast", "Int8", "LowRank", "Way", "from_tensors"]
 
@@ -42,7 +44,7 @@ class Int8:
     """Weights rounded to 8 bits with error feedback, activations row by row, products summed exactly."""
 
     rounded: Rounded
-    _packed: Packed | None = field(default=None, repr=False, compare=False)
+    _kernel: Callable[[Tensor], Tensor] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -51,11 +53,14 @@ class Int8:
 
     def __call__(self, x: Tensor) -> Tensor:
         """By our kernel where torch has none as good; the weights are laid out for it at the first call."""
-        if x.is_cpu and packed.groups():
-            if self._packed is None:
-                self._packed = packed.pack_weight(self.rounded)
-            return packed.multiply(x, self._packed)
-        return packed.multiply_anywhere(x, self.rounded)
+        if self._kernel is None:
+            ours = self.rounded.values.is_cpu and _fits_lanes(self.rounded)
+            self._kernel = (
+                partial(packed.multiply, packed=packed.pack_weight(self.rounded))
+                if ours
+                else partial(packed.multiply_anywhere, rounded=self.rounded)
+            )
+        return self._kernel(x)
 
     def share(self) -> float:
         """All of them."""
@@ -67,7 +72,7 @@ class Int8:
         return fields | {"group": torch.tensor(self.rounded.group)}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"rounded": self.rounded, "_packed": None}  # copies and files lay it out anew
+        return {"rounded": self.rounded, "_kernel": None}  # copies and files lay it out anew
 
 
 @dataclass
@@ -128,13 +133,39 @@ class Cast:
         return {"weight": self.weight, "bias": self.bias}
 
 
-def from_tensors(tensors: Mapping[str, Tensor]) -> Way:
-    """The way whose ``tensors`` these are.
+def from_tensors(tensors: Mapping[str, Tensor], outputs: int, inputs: int) -> Way:
+    """The way whose ``tensors`` these are, for a layer of such weights; ``ValueError`` if they are none.
 
     >>> way = LowRank(torch.ones(1, 2), torch.ones(3, 1), torch.zeros(3))
-    >>> from_tensors(way.tensors()).name
+    >>> from_tensors(way.tensors(), 3, 2).name
     'low_rank(1)'
     """
+    rank = len(tensors["inner"]) if "inner" in tensors else 0
+    sizes = {"n": outputs, "k": inputs, "r": rank}
+    for name, x in tensors.items():
+        shape, kinds = _PARTS[name]
+        if tuple(x.shape) != tuple(sizes[s] for s in shape) or x.dtype not in kinds:
+            raise ValueError(f"{name} of a way is {x.dtype} {tuple(x.shape)}, not for {outputs} × {inputs} weights")
     if "values" in tensors:
         return Int8(Rounded(**{**tensors, "group": int(tensors["group"])}))  # type: ignore[arg-type]
     return LowRank(**tensors) if "inner" in tensors else Cast(**tensors)
+
+
+_FLOAT = (torch.float32,)
+_PARTS = {  # shapes and types of what ways consist of: kernels read as much memory as these say
+    "values": ("nk", (torch.int8,)), "scale": ("n", _FLOAT), "centre": ("k", _FLOAT), "stretch": ("k", _FLOAT),
+    "group": ("", (torch.int64,)), "bias": ("n", _FLOAT), "inner": ("rk", _FLOAT), "outer": ("nr", _FLOAT),
+    "weight": ("nk", (torch.float16, torch.bfloat16)),
+}  # fmt: skip
+
+
+def _fits_lanes(rounded: Rounded) -> bool:
+    """Whether our kernel is right for these weights: those from another machine need not keep its lanes."""
+    if rounded.group not in packed.groups():
+        return False
+    lane = torch.from_numpy(lanes(rounded.values.shape[1], rounded.group))
+    values = rounded.values.int()
+    sums = values.new_zeros(2, len(values), int(lane.max()) + 1)
+    sums[0].index_add_(1, lane, values.clamp(min=0))
+    sums[1].index_add_(1, lane, values.clamp(max=0).neg())
+    return int(sums.amax()) <= packed.STEEPEST

@@ -68,16 +68,16 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
         return sorted((option for option in found if option.seconds < budget), key=lambda option: option.seconds)
 
     options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
-    if options and (truncated := _truncated(options[0].estimator)):
-        sample.weigh(pair, centred=truncated is not options[0].estimator)
-        options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
-    most = options[0].seconds if options else budget
+    most, few = options[0].seconds if options else budget, list[Option]()
     if _least(known, pair.m, pair.k, pair.n, pair.A.dtype) < most:
         # what such products miss lies in few directions too: the worst case of the certificate
         allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
         quick = functools.partial(_is_quicker, known, pair, most)
-        options += priced(from_few_directions(pair, sample, allowed, quick))
-    return sorted(options, key=lambda option: option.seconds)
+        few = priced(from_few_directions(pair, sample, allowed, quick))
+    if options and not few and (truncated := _truncated(options[0].estimator)):
+        sample.weigh(pair, centred=truncated is not options[0].estimator)
+        options = priced(_expected_to_do(pair, sample, tol, failure, affordable))
+    return sorted([*few, *options], key=lambda option: option.seconds)
 
 
 def _is_quicker(known: Rates, pair: Pair, than: float, estimator: Estimator) -> bool:

@@ -101,12 +101,13 @@ def first_calls(model: nn.Module, inputs: Inputs, layers: Mapping[str, nn.Module
     order: dict[str, bool] = {}
 
     def note(name: str) -> Callable[..., None]:
-        def hook(_layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-            order.setdefault(name, arguments[0].untyped_storage().data_ptr() in storages)
+        def hook(_layer: nn.Module, arguments: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            given = (*arguments, *named.values())[0]
+            order.setdefault(name, given.untyped_storage().data_ptr() in storages)
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(note(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         call(model, inputs)
     finally:

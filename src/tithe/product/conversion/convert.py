@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -103,7 +103,9 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
     tried: list[Attempt] = []
     used: Way | None = None
     bound, seconds, least, share = Bound.exact(), (plain_seconds(layer, given),) * 2, 0, 1.0
-    if layer.weight.dtype == torch.float32:
+    if why := _unfit(layer, learned):
+        tried.append(Attempt("all", why))
+    else:
         bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
         for way in candidates(weight, bias, learned, tol):
             error = error_bound(way, layer, x)
@@ -119,13 +121,21 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
             tried.append(Attempt(way.name, f"takes {found.ratio:.0%} of the plain time", error.upper))
             if way.share() == 1.0:
                 break  # those that follow are slower still
-    else:
-        tried.append(Attempt("all", f"the layer is {layer.weight.dtype}; float32 is expected"))
     kind = "Conv2d" if isinstance(layer, nn.Conv2d) else "Linear"
     rows, (n, k) = as_rows(layer, given).shape[0], weight.shape
     return LayerReport(
         name, kind, k, n, rows, "plain" if used is None else used.name, bound, seconds, share, least, tuple(tried)
     )
+
+
+def _unfit(layer: Layer, learned: Tensor) -> str:
+    """Why no way is worth a try."""
+    if layer.weight.dtype != torch.float32:
+        return f"the layer is {layer.weight.dtype}; float32 is expected"
+    if not len(learned):
+        return "it is given no rows"
+    given = learned, layer.weight, layer.bias
+    return "" if all(x is None or bool(x.isfinite().all()) for x in given) else "its numbers are not all finite"
 
 
 def _learned(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> dict[str, Tensor]:
@@ -138,15 +148,20 @@ def _learned(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> d
 def _given(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> dict[str, Tensor]:
     """What each layer is given at its first call."""
     seen: dict[str, Tensor] = {}
-    _watch(model, inputs, layers, lambda name, x: seen.setdefault(name, x.clone()))
+
+    def note(name: str, x: Tensor) -> None:
+        if name not in seen:
+            seen[name] = x.clone()
+
+    _watch(model, inputs, layers, note)
     return seen
 
 
-def _watch(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer], note: Any) -> None:
+def _watch(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer], note: Callable[[str, Tensor], None]) -> None:
     def hook(name: str) -> Any:
-        return lambda _layer, arguments: (note(name, arguments[0].detach()), None)[1]
+        return lambda _layer, arguments, named: note(name, (*arguments, *named.values())[0].detach())
 
-    hooks = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(hook(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         call(model, inputs)
     finally:

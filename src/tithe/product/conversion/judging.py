@@ -27,7 +27,7 @@ def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
     """The relative Frobenius error of ``way`` on activations like these, its bias left out of what it is relative to.
 
     Rows are a sample of those to come: the mean square of errors over that of products is a ratio of means, and its
-    upper limit that of the normal approximation (Cochran 1977, section 6.4).
+    upper limit that of the normal approximation (Cochran 1977, section 6.4), by Student's t as rows may be few.
 
     Args:
         way: made without having seen ``x``.
@@ -43,12 +43,14 @@ def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
     wrong = (way(x).double() - bias - product).square().sum(1)
     size = product.square().sum(1)
     n, total = len(x), float(size.sum())
+    if n < 2:
+        return Bound(math.inf, math.inf, _CONFIDENCE, n, "calibration")
     if total == 0 or not math.isfinite(float(wrong.sum())):
         upper = 0.0 if total == 0 == float(wrong.sum()) else math.inf
         return Bound(upper, upper, _CONFIDENCE, n, "calibration")
     ratio = float(wrong.sum()) / total
-    spread = float((wrong - ratio * size).square().sum()) * n / max(n - 1, 1)
-    limit = ratio + float(stats.norm.ppf(_CONFIDENCE)) * math.sqrt(spread) / total
+    spread = float((wrong - ratio * size).square().sum()) * n / (n - 1)
+    limit = ratio + float(stats.t.ppf(_CONFIDENCE, n - 1)) * math.sqrt(spread) / total
     return Bound(math.sqrt(limit), math.sqrt(ratio), _CONFIDENCE, n, "calibration")
 
 

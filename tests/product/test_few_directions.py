@@ -15,6 +15,7 @@ from tithe.product import Anchored, Estimator, Fourier, Interpolated, LowRank, S
 from tithe.product.estimators import STRATEGIES, Look, flops, from_name
 from tithe.product.estimators.anchors import pivots, places
 from tithe.product.estimators.fourier import cosines
+from tithe.product.estimators.propagation import propagated
 from tithe.product.estimators.trajectory import forecast
 from tithe.product.few_directions import anchored_error
 from tithe.product.kernels.lines import fold_lines
@@ -359,3 +360,20 @@ def test_what_was_prepared_predicts_its_error() -> None:
     assert ready.expected_error(Pair(A, B), Look(0.0, 0.0)) == pytest.approx(
         made(ready, A, B) * float((A @ B).norm()), rel=1e-3
     )
+
+
+def test_what_decays_below_a_gap_is_no_noise() -> None:
+    values = torch.tensor([1, 1.2e-2, 1e-2, 8e-3, 4e-3, 2e-3, 1e-3, 7e-4, 2e-4, 7e-5, 3e-5], dtype=torch.float64)
+    g = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(60, 11, generator=g, dtype=torch.float64)).Q for _ in range(2))
+    columns = left * values
+    product = columns @ right.mT
+    tall, flat = propagated(columns, columns[:20], product[:20])
+    assert torch.allclose(tall @ flat, product, atol=1e-9)
+
+
+def test_what_is_flat_below_a_gap_is_noise() -> None:
+    g = torch.Generator().manual_seed(0)
+    core = 1e-3 * torch.randn(40, 24, generator=g, dtype=torch.float64)
+    core[:, 0] += 1
+    assert propagated(core, core, core)[0].shape[1] == 1

@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["held_out", "propagated", "with_surplus"]
 
 _GAP = 10.0  # between singular values, below which eight or more flat ones are noise
-_FLAT = 2.5  # times their root mean square, where the largest is that
+_FLAT = 2.5  # times their median, where the largest is that: what decays lies higher above its own
 _LEAST_HELD_OUT = 8  # rows
 _SURPLUS = 8  # rows, at least, beyond the number of columns
 
@@ -82,6 +82,6 @@ def _above_noise(values: Tensor, rounding: float) -> int:
     s = values.numpy()
     kept = int((s > rounding * s[0]).sum())
     for i in range(1, kept - _SURPLUS + 1):
-        if s[i - 1] > _GAP * s[i] and s[i] < _FLAT * math.sqrt(np.square(s[i:kept]).mean()):
+        if s[i - 1] > _GAP * s[i] and s[i] < _FLAT * np.median(s[i:kept]):
             return i
     return kept

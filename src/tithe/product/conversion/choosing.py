@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tithe.machine import cpu_flags
 from tithe.product.conversion.ways import Cast, Int8, LowRank, Way
+from tithe.product.estimators.low_rank import range_basis
 from tithe.product.kernels import packed
 from tithe.product.kernels.feedback import lanes, round_weights
 from tithe.product.kernels.packed import Rounded
@@ -66,13 +67,19 @@ def _low_rank(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> LowRank | 
     With E[x xᵀ] = L Lᵀ the best factors of W are those of W·L: what inputs hardly vary in does not count.
     """
     n, k = weight.shape
+    most = int(_THIN * n * k / (n + k))
+    if most == 0:
+        return None
     moments = (x.mT @ x / len(x)).double()
     moments.diagonal().add_(4 * torch.finfo(torch.float32).eps * moments.trace() + torch.finfo(torch.float32).tiny)
-    half = torch.linalg.cholesky(moments)
-    left, values, _ = torch.linalg.svd(weight.double() @ half, full_matrices=False)
-    rest = values.square().flip(0).cumsum(0).flip(0)
-    keep = int((rest > (tol / 2) ** 2 * rest[0]).sum())
-    if keep == 0 or keep * (n + k) > _THIN * n * k:
+    wide = weight.double()
+    weighed = wide @ torch.linalg.cholesky(moments)
+    basis = range_basis(weighed, None, most, 1, torch.Generator(weight.device).manual_seed(0))
+    left, values, _ = torch.linalg.svd(basis.mT @ weighed, full_matrices=False)
+    total = float(weighed.square().sum())
+    missed = total - values.square().cumsum(0)
+    enough = torch.nonzero(missed <= (tol / 2) ** 2 * total)
+    if not len(enough):
         return None
-    outer = left[:, :keep]
-    return LowRank((outer.mT @ weight.double()).float(), outer.float().contiguous(), bias)
+    outer = basis @ left[:, : int(enough[0]) + 1]
+    return LowRank((outer.mT @ wide).float(), outer.float().contiguous(), bias)

@@ -18,7 +18,7 @@ from tithe.product.estimators.sampled import check_share
 from tithe.product.pair import Pair, RankOne
 from tithe.product.tails import beyond
 
-__all__ = ["Factored", "LowRank"]
+__all__ = ["Factored", "LowRank", "range_basis"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class LowRank:
     ) -> Approximation:
         """The product's part in the space that was found; a generator makes the vectors repeatable."""
         A, B = pair.left.to(pair.wide), pair.right.to(pair.wide)
-        basis = _range(A, B, self._rank(pair.m, pair.k, pair.n, pair.A.dtype), self.iterations, generator)
+        basis = range_basis(A, B, self._rank(pair.m, pair.k, pair.n, pair.A.dtype), self.iterations, generator)
         return _plus(Factors(basis, (basis.mT @ A) @ B), plus)
 
     def work(self, m: int, k: int, n: int, dtype: torch.dtype) -> Work:
@@ -99,7 +99,7 @@ class LowRank:
         k, n = B.shape
         rank = affordable(self.ratio, float(k) * k * n, min(k, n), lambda r: _factored_work(r, k, k, n, B.dtype))
         X = B.to(wide(B.dtype))
-        basis = _range(X, None, rank, self.iterations, generator)
+        basis = range_basis(X, None, rank, self.iterations, generator)
         return Factored(basis, basis.mT @ X)
 
     def _rank(self, m: int, k: int, n: int, dtype: torch.dtype) -> int:
@@ -160,7 +160,7 @@ def _factored_work(rank: int, m: int, k: int, n: int, dtype: torch.dtype) -> Wor
     return {thin(dtype): float(rank) * (m * k + m * n)}
 
 
-def _range(A: Tensor, B: Tensor | None, rank: int, iterations: int, generator: torch.Generator | None) -> Tensor:
+def range_basis(A: Tensor, B: Tensor | None, rank: int, iterations: int, generator: torch.Generator | None) -> Tensor:
     """An orthonormal basis, (m, rank), of what A·B (A alone without B) makes of random vectors."""
     width, device = A.shape[1] if B is None else B.shape[1], A.device if generator is None else generator.device
     vectors = torch.randn(width, rank, dtype=A.dtype, device=device, generator=generator).to(A.device)

@@ -211,8 +211,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         head = json.loads(metadata["tithe"])
         if head["format"] != _FORMAT:
             raise ValueError(f"its format is {str(head['format'])[:40]!r}; {_FORMAT!r} is expected")
-        if head["version"] > _VERSION:
-            raise ValueError(f"its format is {head['version']}, newer than {_VERSION}; use the Tithe that wrote it")
+        if head["version"] != _VERSION:
+            raise ValueError(f"its format is {str(head['version'])[:9]}, newer than {_VERSION}; update Tithe")
         tensors = safetensors.torch.load(raw)
         if _checksum(head["text"], tensors) != head["sha256"]:
             raise ValueError("the checksum differs, it is damaged; save it again")

@@ -124,7 +124,7 @@ def rescale(sums: Tensor, row_scale: Tensor, column_scale: Tensor, plus: tuple[T
 
 def over_ranges(kernel: Callable[..., None], lines: int, elements: int, *arrays: Any) -> None:
     """Call ``kernel(first, last, *arrays)`` on ranges of lines that cover all of them."""
-    parts = min(torch.get_num_threads(), max(1, elements // _SPLIT), lines)
+    parts = max(1, min(torch.get_num_threads(), elements // _SPLIT, lines))
     edges = [lines * i // parts for i in range(parts + 1)]
     run_parts_beside_torch(lambda i: kernel(edges[i], edges[i + 1], *arrays), parts)
 

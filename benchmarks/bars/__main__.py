@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.bars import (  # noqa: F401  (each registers its bars)
     backward,
+    conversion,
     events,
     hashtrons,
     languages,

@@ -137,7 +137,7 @@ def test_digits_stand_in_where_mnist_cannot_be_had(monkeypatch):
         return load(name)
 
     monkeypatch.setattr(data, "load", without_mnist)
-    split, notes = _m4_measure._load(Run())
+    split, notes = _m4_measure.load(Run())
     assert split.name == "digits"
     assert "mnist is nowhere" in notes[0]
 

@@ -22,7 +22,7 @@ from tithe.meter import Comparison, paired
 from tithe.product import matmul
 from tithe.receipt import Receipt
 
-__all__ = ["measure"]
+__all__ = ["load", "measure"]
 
 # label, role, and how to multiply: an estimator's name (no certificate), or arguments of tithe.matmul (with one)
 _METHODS: tuple[tuple[str, str, str | dict[str, Any]], ...] = (
@@ -43,7 +43,7 @@ _TIMED = 2000  # test images in the batch that is timed
 
 def measure(run: Run) -> Evidence:
     """As many seeds as the mode asks for, fewer where the budget ends before."""
-    split, notes = _load(run)
+    split, notes = load(run)
     epochs = run.pick(quick=1, full=3) if split.name == "MNIST" else 20
     wanted = run.seeds(run.pick(quick=5, full=10))
     results: dict[str, _Scores] = {"exact": _Scores("exact"), LOW_RANK: _Scores("baseline")}
@@ -85,7 +85,8 @@ class _Scores:
     refusal: str = ""
 
 
-def _load(run: Run) -> tuple[Split, list[str]]:
+def load(run: Run) -> tuple[Split, list[str]]:
+    """MNIST, or scikit-learn's digits where it cannot be had, and a note that says so."""
     notes = []
     try:
         name, loaded = "MNIST", data.load("mnist")

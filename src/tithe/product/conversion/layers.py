@@ -136,7 +136,8 @@ def fingerprint(layer: Layer) -> str:
 def _may(layer: Any, input: Tensor) -> bool:
     weight = layer.weight
     return (
-        type(input) is Tensor
+        not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        and type(input) is Tensor
         and input.layout == torch.strided
         and input.numel() > 0
         and input.dtype == weight.dtype == torch.float32
@@ -146,7 +147,6 @@ def _may(layer: Any, input: Tensor) -> bool:
         and place_of(input) == layer.conversion.place
         and not (torch.is_grad_enabled() and (input.requires_grad or any(p.requires_grad for p in layer.parameters())))
         and not torch.is_autocast_enabled(input.device.type)
-        and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and not torch._C._are_functorch_transforms_active()
     )
 

@@ -240,6 +240,7 @@ def autocast() -> Iterator[None]:
         yield
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["mlp", "block"])
 @pytest.mark.parametrize("where", ["gradients", "training", "autocast", "double", "threads", "traced", "vmap", "few"])
 def test_layers_are_plain_bit_for_bit_where_they_may_not_compute_otherwise(kind: str, where: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import importlib
 import importlib.util
+import io
 import time
 import warnings
 from collections.abc import Callable
@@ -67,7 +69,8 @@ def compare(way: Way, made: nn.Module, model: nn.Module, call: Call, pairs: int)
 
 def _converted(model: nn.Module, inputs: Inputs, tol: float) -> nn.Module:
     made = copy.deepcopy(model)
-    convert(made, inputs, tol)
+    with contextlib.redirect_stderr(io.StringIO()):  # its bar has no place within that of an audit
+        convert(made, inputs, tol)
     return made
 
 

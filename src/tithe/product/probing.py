@@ -111,7 +111,7 @@ def _times(X: Tensor, vectors: Tensor) -> Tensor:
     """``X @ vectors`` in the dtype of the vectors; on a CPU never all of ``X`` is converted at once: memory is slow."""
     if X.dtype == vectors.dtype or not X.is_cpu:
         return X.to(vectors.dtype) @ vectors
-    parts = [part.to(vectors.dtype) @ vectors for part in X.split(max(1, _CONVERTED // max(X.shape[1], 1)))]
+    parts = [part.to(vectors.dtype) @ vectors for part in torch.split(X, max(1, _CONVERTED // max(X.shape[1], 1)))]
     return torch.cat(parts)
 
 

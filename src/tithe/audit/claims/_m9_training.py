@@ -15,7 +15,7 @@ from tithe.product import matmul
 
 __all__ = ["TRAINED_BATCH", "TrainingResult", "race_training"]
 
-TRAINED_BATCH = 1024  # images a step
+TRAINED_BATCH = 512  # images a step
 _RATE = 1e-3  # of Adam
 Multiply = Callable[[Tensor, Tensor], Tensor]
 

@@ -30,7 +30,7 @@ from tithe.parallel import threads
 __all__ = ["measure"]
 
 _METHODS = ("int8", "sampled(0.3)")  # that training is tried with
-_RESERVE = 7.5  # seconds of the budget for everything after the first networks are trained
+_RESERVE = 8.5  # seconds of the budget for everything after the first networks are trained
 _MLP, _MINILM = f"MLP, {BATCH:,} images", f"MiniLM, {minilm.TEXTS}×{minilm.TOKENS} tokens"
 
 

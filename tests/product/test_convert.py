@@ -390,3 +390,17 @@ def test_models_on_several_devices() -> None:
                 assert relative(layer(rows), functional.linear(rows, layer.weight, layer.bias)) < 0.05, way.name
             tithe.restore(layer)
     assert torch.equal(run(model, x), plain)
+
+
+@pytest.mark.gpu
+def test_inputs_with_a_large_mean_where_products_are_made_in_tf32() -> None:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        model, x = nn.Linear(1024, 256).cuda().eval(), 1000 + torch.randn(8192, 1024, device="cuda")
+        (layer,) = tithe.convert(model, x, tol=0.05).layers
+        assert (layer.way == "plain") == (not converted_layers(model))
+        ways = list(candidates(matrix(model), model.bias.detach(), x, 0.05))
+        assert len(ways) > 3 and all(way(x).isfinite().all() for way in ways)
+    finally:
+        torch.set_float32_matmul_precision(before)

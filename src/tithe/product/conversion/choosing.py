@@ -39,7 +39,7 @@ def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[
         yield from (Cast(weight.to(kind), bias) for kind in kinds)
     centre, stretch = _smoothing(weight, x)
     y, stretched = (x - centre) * stretch, (weight / stretch).cpu()
-    moments = (y.mT @ y / len(y)).cpu()
+    moments = _moments(y).cpu()
     for group in packed.groups() or (1,):
         lane = lanes(weight.shape[1], group)
         values, scale = round_weights(stretched, moments, lane, packed.STEEPEST if packed.groups() else 1 << 15)
@@ -70,7 +70,7 @@ def _low_rank(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> LowRank | 
     most = int(_THIN * n * k / (n + k))
     if most == 0:
         return None
-    moments = (x.mT @ x / len(x)).double()
+    moments = _moments(x).double()
     moments.diagonal().add_(4 * torch.finfo(torch.float32).eps * moments.trace() + torch.finfo(torch.float32).tiny)
     wide = weight.double()
     weighed = wide @ torch.linalg.cholesky(moments)
@@ -83,3 +83,9 @@ def _low_rank(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> LowRank | 
         return None
     outer = basis @ left[:, : int(enough[0]) + 1]
     return LowRank((outer.mT @ wide).float(), outer.float().contiguous(), bias)
+
+
+def _moments(x: Tensor) -> Tensor:
+    """E[x xᵀ]; in float64 on GPUs, where products of float32 may be made in TF32."""
+    x = x.double() if x.is_cuda else x
+    return x.mT @ x / len(x)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -99,43 +99,46 @@ def restore(model: nn.Module) -> nn.Module:
 
 def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float) -> LayerReport:
     """Try ways for one layer, cheapest first."""
-    weight, x = matrix(layer), _some(as_rows(layer, given), _CHECK)
+    x = _some(as_rows(layer, given), _CHECK)
     tried: list[Attempt] = []
     used: Way | None = None
     bound, seconds, least, share = Bound.exact(), (plain_seconds(layer, given),) * 2, 0, 1.0
-    if why := _unfit(layer, learned):
-        tried.append(Attempt("all", why))
-    else:
-        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
-        for way in candidates(weight, bias, learned, tol):
-            error = error_bound(way, layer, x)
-            if not error.upper <= tol:
-                tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
-                continue
-            found = race(way, layer, given)
-            if found.high < 1:
-                used, bound, share = way, error, way.share()
-                seconds, least = found.seconds[::-1], fewest_rows(way, layer, x)
-                attach(layer, way, least)
-                break
-            tried.append(Attempt(way.name, f"takes {found.ratio:.0%} of the plain time", error.upper))
-            if way.share() == 1.0:
-                break  # those that follow are slower still
+    for way in _ways(layer, learned, tol, tried):
+        error = error_bound(way, layer, x)
+        if not error.upper <= tol:
+            tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
+            continue
+        found = race(way, layer, given)
+        if found.high < 1:
+            used, bound, share = way, error, way.share()
+            seconds, least = found.seconds[::-1], fewest_rows(way, layer, x)
+            attach(layer, way, least)
+            break
+        tried.append(Attempt(way.name, f"takes {found.ratio:.0%} of the plain time", error.upper))
+        if way.share() == 1.0:
+            break  # those that follow are slower still
     kind = "Conv2d" if isinstance(layer, nn.Conv2d) else "Linear"
-    rows, (n, k) = as_rows(layer, given).shape[0], weight.shape
+    rows, (n, k) = as_rows(layer, given).shape[0], matrix(layer).shape
     return LayerReport(
         name, kind, k, n, rows, "plain" if used is None else used.name, bound, seconds, share, least, tuple(tried)
     )
 
 
-def _unfit(layer: Layer, learned: Tensor) -> str:
-    """Why no way is worth a try."""
-    if layer.weight.dtype != torch.float32:
-        return f"the layer is {layer.weight.dtype}; float32 is expected"
-    if not len(learned):
-        return "it is given no rows"
-    given = learned, layer.weight, layer.bias
-    return "" if all(x is None or bool(x.isfinite().all()) for x in given) else "its numbers are not all finite"
+def _ways(layer: Layer, learned: Tensor, tol: float, tried: list[Attempt]) -> Iterator[Way]:
+    """The ways worth a try, cheapest first; ``tried`` is told why there are none."""
+    weight = matrix(layer)
+    bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
+    if weight.dtype != torch.float32:
+        tried.append(Attempt("all", f"the layer is {weight.dtype}; float32 is expected"))
+    elif not len(learned):
+        tried.append(Attempt("all", "it is given no rows"))
+    elif not all(bool(numbers.isfinite().all()) for numbers in (learned, weight, bias)):
+        tried.append(Attempt("all", "its numbers are not all finite"))
+    else:
+        try:
+            yield from candidates(weight, bias, learned, tol)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            tried.append(Attempt("others", "the covariance of its inputs is not positive as it was rounded"))
 
 
 def _learned(model: nn.Module, inputs: Inputs, layers: Mapping[str, Layer]) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from copy import copy
 from functools import partial
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from tithe.meter import Comparison, paired
 from tithe.meter.clock import Clock
-from tithe.product.conversion.rows import Layer, as_output, as_rows, matrix
+from tithe.product.conversion.layers import attach
+from tithe.product.conversion.rows import Layer, matrix
 from tithe.product.conversion.ways import Way
 from tithe.receipt import Bound
 
@@ -66,12 +68,10 @@ def plain_seconds(layer: Layer, given: Tensor) -> float:
 
 
 def race(way: Way, layer: Layer, given: Tensor) -> Comparison:
-    """The layer by ``way`` against the plain layer, on what it is given; a ratio below 1 where the way is faster."""
-
-    def ours() -> Tensor:
-        return as_output(layer, way(as_rows(layer, given)), given)
-
-    return paired(ours, partial(layer, given), _PAIRS, device=given.device)
+    """The layer converted to ``way`` against the plain one, on what it is given; a ratio below 1 where it is faster."""
+    converted = copy(layer)  # of the same parameters
+    attach(converted, way)
+    return paired(partial(converted, given), partial(layer, given), _PAIRS, device=given.device)
 
 
 def fewest_rows(way: Way, layer: Layer, x: Tensor) -> int:

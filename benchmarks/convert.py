@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.networks) - set(NETWORKS):
         parser.error(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-    console, found = Console(width=130), {}
+    console, found = Console(width=150), {}
     with threads(given.threads) if given.threads else nullcontext():
         count = torch.get_num_threads()
         where = f"{count} thread{'s' * (count > 1)}, shares of fp32's time"

@@ -12,29 +12,29 @@ from torch import Tensor
 from tithe.product.conversion.ways import Int8
 from tithe.product.kernels import packed
 from tithe.product.kernels.feedback import lanes, round_weights
-from tithe.product.kernels.packed import STEEPEST, Rounded, multiply, multiply_anywhere, pack_weight
+from tithe.product.kernels.packed import TOPS, Rounded, multiply, multiply_anywhere, pack_weight, steepest
 
 needs_kernel = pytest.mark.skipif(not packed.groups(), reason="the kernel is for processors with AVX2 and without VNNI")
 GROUPS = (8, 4, 2, 1)
 
 
-def within_lanes(wished: np.ndarray, group: int) -> np.ndarray:
+def within_lanes(wished: np.ndarray, group: int, top: int = 255) -> np.ndarray:
     """Weights as wished, one after the other, as far as their lanes let them."""
     lane = lanes(wished.shape[1], group)
     up, down = (np.zeros((len(wished), lane.max() + 1), np.int64) for _ in range(2))
     values = np.zeros_like(wished)
     for j, at in enumerate(lane):
-        values[:, j] = np.clip(wished[:, j], down[:, at] - STEEPEST, STEEPEST - up[:, at])
+        values[:, j] = np.clip(wished[:, j], down[:, at] - steepest(top), steepest(top) - up[:, at])
         up[:, at] += np.maximum(values[:, j], 0)
         down[:, at] += np.maximum(-values[:, j], 0)
     return values
 
 
-def plain_map(values: np.ndarray, group: int) -> Rounded:
+def plain_map(values: np.ndarray, group: int, top: int = 255) -> Rounded:
     """x ↦ x valuesᵀ."""
     n, k = values.shape
     whole = torch.from_numpy(values.astype(np.int8))
-    return Rounded(whole, torch.ones(n), torch.zeros(k), torch.ones(k), torch.zeros(n), group)
+    return Rounded(whole, torch.ones(n), torch.zeros(k), torch.ones(k), torch.zeros(n), group, top)
 
 
 def some_map(n: int, k: int, group: int, seed: int) -> Rounded:
@@ -42,12 +42,14 @@ def some_map(n: int, k: int, group: int, seed: int) -> Rounded:
     wished = torch.randint(-127, 128, (n, k), generator=rng).numpy()
     values = torch.from_numpy(within_lanes(wished, group).astype(np.int8))
     scale, bias = torch.rand(n, generator=rng), torch.randn(n, generator=rng)
-    return Rounded(values, scale, torch.randn(k, generator=rng), torch.rand(k, generator=rng) + 0.5, bias, group)
+    return Rounded(
+        values, scale, torch.randn(k, generator=rng), torch.rand(k, generator=rng) + 0.5, bias, group, TOPS[group]
+    )
 
 
-def levels_of(x: np.ndarray) -> Tensor:
-    """Activations whose 256 levels are these very numbers: each row reaches from 0 to 255."""
-    x[:, 0], x[:, -1] = 0, 255
+def levels_of(x: np.ndarray, top: int = 255) -> Tensor:
+    """Activations whose levels are these very numbers: each row reaches from 0 to ``top``."""
+    x[:, 0], x[:, -1] = 0, top
     return torch.from_numpy(x.astype(np.float32))
 
 
@@ -59,16 +61,17 @@ def levels_of(x: np.ndarray) -> Tensor:
     k=st.integers(2, 300),
     wish=st.sampled_from(["high", "low", "signs", "random"]),
     seed=st.integers(0, 99),
+    top=st.sampled_from(sorted(TOPS.values())),
 )
-def test_sums_are_exact_for_the_worst_activations(group: int, n: int, k: int, wish: str, seed: int) -> None:
+def test_sums_are_exact_for_the_worst_activations(group: int, n: int, k: int, wish: str, seed: int, top: int) -> None:
     rng = np.random.default_rng(seed)
     wishes = {"high": 127, "low": -127, "signs": rng.choice([-127, 127], (n, k)), "random": rng.integers(-127, 128, k)}
-    values = within_lanes(np.broadcast_to(wishes[wish], (n, k)).astype(np.int64), group)
+    values = within_lanes(np.broadcast_to(wishes[wish], (n, k)).astype(np.int64), group, top)
     row = values[rng.integers(n)]
-    x = np.stack([np.full(k, 255), np.arange(k) % 2 * 255, (row > 0) * 255, (row < 0) * 255, rng.integers(0, 256, k)])
-    given = levels_of(x)
+    shares = [np.ones(k, int), np.arange(k) % 2, row > 0, row < 0]
+    given = levels_of(np.stack([*(share * top for share in shares), rng.integers(0, top + 1, k)]), top)
     exact = given.long() @ torch.from_numpy(values).T
-    assert torch.equal(multiply(given, pack_weight(plain_map(values, group))).long(), exact)
+    assert torch.equal(multiply(given, pack_weight(plain_map(values, group, top))).long(), exact)
 
 
 @pytest.mark.parametrize("group", [0, *GROUPS, 16])
@@ -137,12 +140,12 @@ def test_rounded_weights_keep_to_their_lanes(group: int, n: int, k: int, tail: f
     weight = torch.randn(n, k, generator=rng)
     weight, x = weight.sign() * weight.abs() ** tail, torch.randn(2 * k, k, generator=rng)
     lane = lanes(k, group)
-    values, _ = round_weights(weight, x.mT @ x / len(x), lane, STEEPEST)
+    values, _ = round_weights(weight, x.mT @ x / len(x), lane, steepest(255))
     wide = values.numpy().astype(np.int64)
     for signed in (np.maximum(wide, 0), np.maximum(-wide, 0)):
         sums = np.zeros((n, lane.max() + 1), np.int64)
         np.add.at(sums, (slice(None), lane), signed)
-        assert sums.max() <= STEEPEST
+        assert sums.max() <= steepest(255)
     assert np.abs(wide).max() <= 127
 
 
@@ -166,5 +169,5 @@ def test_feedback_beats_plain_rounding_where_inputs_are_correlated() -> None:
 def test_lines_and_inputs_of_zeros_round_to_zeros() -> None:
     weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(0))
     weight[1] = 0
-    values, scale = round_weights(weight, torch.zeros(12, 12), lanes(12, 8), STEEPEST)
+    values, scale = round_weights(weight, torch.zeros(12, 12), lanes(12, 8), steepest(255))
     assert not values[1].any() and scale[1] == 0 and bool(scale.isfinite().all())

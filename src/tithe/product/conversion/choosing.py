@@ -17,7 +17,7 @@ from tithe.product.kernels.packed import Rounded
 __all__ = ["candidates"]
 
 _THIN = 0.25  # of the multiply–adds, above which two thin products are no match for int8
-_SMOOTHING = 0.5  # exponent that shares the reach of an input between activations and weights
+_SMOOTHING = 0.6  # exponent that shares the reach of an input between activations and weights
 _UNITS = {"amx_bf16", "avx512_bf16"}
 
 
@@ -41,10 +41,10 @@ def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[
     y, stretched = (x - centre) * stretch, (weight / stretch).cpu()
     moments = _moments(y).cpu()
     for group in packed.groups() or (1,):
-        lane = lanes(weight.shape[1], group)
-        values, scale = round_weights(stretched, moments, lane, packed.STEEPEST if packed.groups() else 1 << 15)
+        lane, top = lanes(weight.shape[1], group), packed.TOPS[group]
+        values, scale = round_weights(stretched, moments, lane, packed.steepest(top) if packed.groups() else 1 << 15)
         values, scale = values.to(weight.device), scale.to(weight.device)
-        yield Int8(Rounded(values, scale, centre, stretch, bias + weight @ centre, group))
+        yield Int8(Rounded(values, scale, centre, stretch, bias + weight @ centre, group, top))
 
 
 def _smoothing(weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ class Int8:
     def tensors(self) -> dict[str, Tensor]:
         """The fields of ``Rounded``."""
         fields = self.rounded._asdict()
-        return fields | {"group": torch.tensor(self.rounded.group)}
+        return fields | {name: torch.tensor(fields[name]) for name in ("group", "top")}
 
     def __getstate__(self) -> dict[str, Any]:
         return {"rounded": self.rounded, "_kernel": None}  # copies and files lay it out anew
@@ -147,25 +147,25 @@ def from_tensors(tensors: Mapping[str, Tensor], outputs: int, inputs: int) -> Wa
         if tuple(x.shape) != tuple(sizes[s] for s in shape) or x.dtype not in kinds:
             raise ValueError(f"{name} of a way is {x.dtype} {tuple(x.shape)}, not for {outputs} × {inputs} weights")
     if "values" in tensors:
-        return Int8(Rounded(**{**tensors, "group": int(tensors["group"])}))  # type: ignore[arg-type]
+        return Int8(Rounded(**{**tensors, **{name: int(tensors[name]) for name in ("group", "top")}}))  # type: ignore[arg-type]
     return LowRank(**tensors) if "inner" in tensors else Cast(**tensors)
 
 
 _FLOAT = (torch.float32,)
 _PARTS = {  # shapes and types of what ways consist of: kernels read as much memory as these say
     "values": ("nk", (torch.int8,)), "scale": ("n", _FLOAT), "centre": ("k", _FLOAT), "stretch": ("k", _FLOAT),
-    "group": ("", (torch.int64,)), "bias": ("n", _FLOAT), "inner": ("rk", _FLOAT), "outer": ("nr", _FLOAT),
-    "weight": ("nk", (torch.float16, torch.bfloat16)),
+    "group": ("", (torch.int64,)), "top": ("", (torch.int64,)), "bias": ("n", _FLOAT), "inner": ("rk", _FLOAT),
+    "outer": ("nr", _FLOAT), "weight": ("nk", (torch.float16, torch.bfloat16)),
 }  # fmt: skip
 
 
 def _fits_lanes(rounded: Rounded) -> bool:
     """Whether our kernel is right for these weights: those from another machine need not keep its lanes."""
-    if rounded.group not in packed.groups():
+    if rounded.group not in packed.groups() or not 0 < rounded.top <= 255:
         return False
     lane = torch.from_numpy(lanes(rounded.values.shape[1], rounded.group))
     values = rounded.values.int()
     sums = values.new_zeros(2, len(values), int(lane.max()) + 1)
     sums[0].index_add_(1, lane, values.clamp(min=0))
     sums[1].index_add_(1, lane, values.clamp(max=0).neg())
-    return int(sums.amax()) <= packed.STEEPEST
+    return int(sums.amax()) <= packed.steepest(rounded.top)

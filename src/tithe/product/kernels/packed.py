@@ -1,7 +1,7 @@
 """Products with a right operand that was rounded to int8 and laid out once: the activations are all that is left.
 
-Each row of activations is rounded to 256 levels between its own smallest and largest entry, after each input has lost
-its centre and was stretched: a pass over a row that stays in the first-level cache until it is multiplied.
+Each row of activations is rounded to at most 256 levels between its own smallest and largest entry, after each input
+has lost its centre and was stretched: a pass over a row that stays in the cache until it is multiplied.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tithe.product.kernels.int8_panels import UNIT, filled, pack, ranges
 from tithe.product.kernels.integers import scaled_sums
 from tithe.product.kernels.passes import over_ranges
 
-__all__ = ["STEEPEST", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight"]
+__all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest"]
 
-STEEPEST = 128  # what positive weights of an int16 lane may add up to, and negative ones: 255·128 < 2¹⁵
+TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
 _ROWS = 128  # of activations that share a reading of the weights
 _MULTIPLIED = 1 << 22  # multiply–adds in a part of the work, at least
 
@@ -39,6 +39,7 @@ class Rounded(NamedTuple):
         stretch: float32 (k,).
         bias: float32 (n,).
         group: steps that fit into an int16, as ``avx2.GROUPS``; 1 where processors do not need to know.
+        top: the highest level of an activation, at most 255.
     """
 
     values: Tensor
@@ -47,6 +48,7 @@ class Rounded(NamedTuple):
     stretch: Tensor
     bias: Tensor
     group: int
+    top: int = 255
 
 
 class Packed(NamedTuple):
@@ -61,6 +63,7 @@ class Packed(NamedTuple):
     stretch: NDArray[np.float32]
     steps: int
     group: int
+    top: int
     outputs: int
 
 
@@ -71,6 +74,15 @@ def groups() -> tuple[int, ...]:
     True
     """
     return (8, 4, 2, 1) if instruction_sets()[:1] == ("avx2",) else ()
+
+
+def steepest(top: int) -> int:
+    """What the positive weights of an int16 lane may add up to, and the negative ones.
+
+    >>> steepest(255)
+    128
+    """
+    return (2**15 - 1) // top
 
 
 def pack_weight(rounded: Rounded) -> Packed:
@@ -85,7 +97,9 @@ def pack_weight(rounded: Rounded) -> Packed:
     sums = filled(values.astype(np.int32).sum(1), width).astype(np.float32) * scale
     centre, stretch, bias = (x.contiguous().numpy() for x in rounded[2:5])
     start = np.zeros(len(scale), np.int32)
-    return Packed(panels, start, scale, sums, filled(bias, width), centre, stretch, steps, rounded.group, n)
+    return Packed(
+        panels, start, scale, sums, filled(bias, width), centre, stretch, steps, rounded.group, rounded.top, n
+    )
 
 
 def multiply(x: Tensor, packed: Packed) -> Tensor:
@@ -98,8 +112,8 @@ def multiply(x: Tensor, packed: Packed) -> Tensor:
     per = -(-m // min(-(-m // _ROWS), 1 + m * n * packed.steps * 4 // _MULTIPLIED)) if m else 1
     parts = ranges(m, -(-m // per)) if m else []
     given = (
-        x.numpy(), packed.centre, packed.stretch, packed.group, packed.panels.ctypes.data, packed.steps, packed.start,
-        np.empty((0, 0), np.int32), out.numpy(), packed.scale, packed.sums, packed.bias,
+        x.numpy(), packed.centre, packed.stretch, packed.group, packed.top, packed.panels.ctypes.data, packed.steps,
+        packed.start, np.empty((0, 0), np.int32), out.numpy(), packed.scale, packed.sums, packed.bias,
     )  # fmt: skip
     run_parts_beside_torch(lambda i: partial(_multiply, *parts[i])(*given), len(parts))
     return out
@@ -107,28 +121,28 @@ def multiply(x: Tensor, packed: Packed) -> Tensor:
 
 def multiply_anywhere(x: Tensor, rounded: Rounded) -> Tensor:
     """As ``multiply``, on any device that has int8 products and by the fastest that there are."""
-    levels, step, low = _levels(x, rounded.centre, rounded.stretch)
+    levels, step, low = _levels(x, rounded.centre, rounded.stretch, rounded.top)
     sums = rounded.values.sum(1, dtype=torch.int32).float() * rounded.scale
     rank_one = low + 128 * step, sums
     return scaled_sums(levels, rounded.values.T, step, rounded.scale, rank_one).add_(rounded.bias)
 
 
-def _levels(x: Tensor, centre: Tensor, stretch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
     """Rows as int8, their levels less 128; the step between levels and the lowest value, float32 (m,) each."""
     if x.is_cpu:
         levels, step, low = torch.empty(x.shape, dtype=torch.int8), x.new_empty(len(x)), x.new_empty(len(x))
         given = (t.numpy() for t in (x, centre, stretch, levels, step, low))
-        over_ranges(_round_rows, len(x), x.numel(), *given)
+        over_ranges(_round_rows, len(x), x.numel(), top, *given)
         return levels, step, low
     y = (x - centre) * stretch
     low, high = y.amin(1), y.amax(1)
-    step = (high - low) / 255
+    step = (high - low) / top
     inverse = torch.where(step > 0, 1 / step, 0 * step)
     return ((y - low[:, None]) * inverse[:, None]).round_().sub_(128).to(torch.int8), step, low
 
 
 @numba.njit(nogil=True, cache=True)
-def _multiply(first, last, x, centre, stretch, group, panels, steps, start, exact, out, scale, sums, bias):
+def _multiply(first, last, x, centre, stretch, group, top, panels, steps, start, exact, out, scale, sums, bias):
     count, length = last - first, steps * 4
     memory = np.empty(count * length + 64, np.uint8)
     skip = (-memory.ctypes.data) % 64
@@ -136,7 +150,7 @@ def _multiply(first, last, x, centre, stretch, group, panels, steps, start, exac
     step, low = np.empty(count, np.float32), np.empty(count, np.float32)
     y = np.empty(x.shape[1], np.float32)
     for i in range(count):
-        low[i], step[i] = _round_row(x[first + i], centre, stretch, y, rows[i])
+        low[i], step[i] = _round_row(x[first + i], centre, stretch, y, rows[i], top)
     multiply_rows(
         0, count, group, rows.ctypes.data, panels, steps, start, exact, out[first:last], step, scale, low, sums, bias
     )
@@ -145,17 +159,17 @@ def _multiply(first, last, x, centre, stretch, group, panels, steps, start, exac
 
 
 @numba.njit(nogil=True, cache=True)
-def _round_rows(first, last, x, centre, stretch, levels, step, low):
+def _round_rows(first, last, top, x, centre, stretch, levels, step, low):
     y, unsigned = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.uint8)
     for i in range(first, last):
-        low[i], step[i] = _round_row(x[i], centre, stretch, y, unsigned)
+        low[i], step[i] = _round_row(x[i], centre, stretch, y, unsigned, top)
         for j in range(unsigned.size):
             levels[i, j] = np.int8(np.int16(unsigned[j]) - np.int16(128))
 
 
 @numba.njit(nogil=True, cache=True)
-def _round_row(x, centre, stretch, y, levels):
-    """One row in 256 levels: the lowest value and the step."""
+def _round_row(x, centre, stretch, y, levels, top):
+    """One row in levels from 0 to ``top``: the lowest value and the step."""
     bits = y.view(np.int32)
     for j in range(y.size):
         y[j] = (x[j] - centre[j]) * stretch[j]
@@ -165,7 +179,7 @@ def _round_row(x, centre, stretch, y, levels):
         b ^= (b >> np.int32(31)) & np.int32(0x7FFFFFFF)
         largest, smallest = max(largest, b), min(smallest, b)
     low, high = _from_order(smallest), _from_order(largest)
-    step = (high - low) / np.float32(255)  # nan where an entry is not finite
+    step = (high - low) / np.float32(top)  # nan where an entry is not finite
     if not step < np.inf:
         levels[:] = 0
         return low, np.float32(np.nan)

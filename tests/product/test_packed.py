@@ -109,7 +109,7 @@ def test_errors_are_half_a_step_of_each_activation(where: object, group: int) ->
     y = ((x - rounded.centre) * rounded.stretch).double()
     weights = rounded.values.double() * rounded.scale.double()[:, None]
     out = multiply(x, pack_weight(rounded)) if where is multiply else multiply_anywhere(x, rounded)
-    most = (y.amax(1) - y.amin(1))[:, None] / 255 / 2 * weights.abs().sum(1)
+    most = (y.amax(1) - y.amin(1))[:, None] / rounded.top / 2 * weights.abs().sum(1)
     assert bool(((out - y @ weights.T - rounded.bias).abs() <= most * 1.001 + 1e-3).all())
 
 

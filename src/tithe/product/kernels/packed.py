@@ -26,6 +26,7 @@ __all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere
 
 TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
 _ROWS = 128  # of activations that share a reading of the weights
+_PARTS = 4  # for each thread: whichever is free takes the next
 _MULTIPLIED = 1 << 22  # multiply–adds in a part of the work, at least
 
 
@@ -109,8 +110,9 @@ def multiply(x: Tensor, packed: Packed) -> Tensor:
     """
     m, n = len(x), packed.outputs
     out = torch.empty(m, n, dtype=torch.float32)
-    per = -(-m // min(-(-m // _ROWS), 1 + m * n * packed.steps * 4 // _MULTIPLIED)) if m else 1
-    parts = ranges(m, -(-m // per)) if m else []
+    threads = torch.get_num_threads()
+    most = 1 if threads == 1 else _PARTS * threads
+    parts = ranges(m, min(most, -(-m // _ROWS), 1 + m * n * packed.steps * 4 // _MULTIPLIED))
     given = (
         x.numpy(), packed.centre, packed.stretch, packed.group, packed.top, packed.panels.ctypes.data, packed.steps,
         packed.start, np.empty((0, 0), np.int32), out.numpy(), packed.scale, packed.sums, packed.bias,
@@ -143,19 +145,21 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
 
 @numba.njit(nogil=True, cache=True)
 def _multiply(first, last, x, centre, stretch, group, top, panels, steps, start, exact, out, scale, sums, bias):
-    count, length = last - first, steps * 4
-    memory = np.empty(count * length + 64, np.uint8)
+    length = steps * 4
+    memory = np.empty(_ROWS * length + 64, np.uint8)
     skip = (-memory.ctypes.data) % 64
-    rows = memory[skip : skip + count * length].reshape(count, length)
-    step, low = np.empty(count, np.float32), np.empty(count, np.float32)
+    rows = memory[skip : skip + _ROWS * length].reshape(_ROWS, length)
+    step, low = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
     y = np.empty(x.shape[1], np.float32)
-    for i in range(count):
-        low[i], step[i] = _round_row(x[first + i], centre, stretch, y, rows[i], top)
-    multiply_rows(
-        0, count, group, rows.ctypes.data, panels, steps, start, exact, out[first:last], step, scale, low, sums, bias
-    )
-
-    memory[0] = 0  # used once more, or numba would free it before the call above has read it
+    for begin in range(first, last, _ROWS):
+        count = min(_ROWS, last - begin)
+        for i in range(count):
+            low[i], step[i] = _round_row(x[begin + i], centre, stretch, y, rows[i], top)
+        part = out[begin : begin + count]
+        multiply_rows(
+            0, count, group, rows.ctypes.data, panels, steps, start, exact, part, step, scale, low, sums, bias
+        )
+        memory[0] = 0  # used once more, or numba would free it before the call above has read it
 
 
 @numba.njit(nogil=True, cache=True)

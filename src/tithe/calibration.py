@@ -53,7 +53,7 @@ def halves(inputs: Inputs) -> tuple[Inputs, Inputs]:
 
     def parts(first: int) -> Inputs:
         if isinstance(inputs, Tensor):
-            return part(inputs, first)  # type: ignore[no-any-return]
+            return part(inputs, first)  # type: ignore[no-any-return]  # of a tensor, a tensor
         if isinstance(inputs, Mapping):
             return {name: part(value, first) for name, value in inputs.items()}
         return tuple(part(value, first) for value in inputs)

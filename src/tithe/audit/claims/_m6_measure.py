@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tithe.audit.claim import Run
@@ -31,8 +32,8 @@ from tithe.audit.claims._m6_tables import PAIR_WORK, errors_table, liquid_table,
 from tithe.audit.claims.m6_monte_carlo import CLAIMED
 from tithe.audit.evidence import Evidence, Row
 from tithe.audit.statistics import interval
-from tithe.lattice.libraries import limit_libraries, torch_alone
 from tithe.meter import paired
+from tithe.parallel import threads
 from tithe.product.estimators import Estimator, flops, from_name
 from tithe.product.pair import Pair
 
@@ -65,12 +66,8 @@ class _Errors(NamedTuple):
 
 def measure(run: Run) -> Evidence:
     """On the CPU and by one thread: matrices this small keep no more of them busy."""
-    undo = limit_libraries(1)
-    try:
-        with torch_alone():
-            return _measure(replace(run, device="cpu"))
-    finally:
-        undo()
+    with threads(1), threadpool_limits(1, user_api="blas"):
+        return _measure(replace(run, device="cpu"))
 
 
 def _measure(run: Run) -> Evidence:

@@ -10,6 +10,7 @@ from functools import cache, partial
 from typing import NamedTuple
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tithe.audit.claim import Run
@@ -17,8 +18,8 @@ from tithe.audit.claims._m8_kernel import POINTS, SINGULAR, best_of_rank, block_
 from tithe.audit.claims.m8_page_curve import CURVE, MOST, STRATEGY_ERRORS
 from tithe.audit.evidence import Axis, Column, Evidence, Plot, Row, Series, Table
 from tithe.audit.statistics import interval
-from tithe.lattice.libraries import limit_libraries, torch_alone
 from tithe.meter import paired
+from tithe.parallel import threads
 from tithe.product.estimators import STRATEGIES, Anchored, flops
 from tithe.product.pair import Pair
 
@@ -44,12 +45,8 @@ class _Kernel(NamedTuple):
 
 def measure(run: Run) -> Evidence:
     """On the CPU and by one thread: matrices this small keep no more of them busy."""
-    undo = limit_libraries(1)
-    try:
-        with torch_alone():
-            return _measure(replace(run, device="cpu"))
-    finally:
-        undo()
+    with threads(1), threadpool_limits(1, user_api="blas"):
+        return _measure(replace(run, device="cpu"))
 
 
 def _measure(run: Run) -> Evidence:

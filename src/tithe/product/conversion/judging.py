@@ -21,6 +21,7 @@ from tithe.receipt import Bound
 __all__ = ["error_bound", "fewest_rows", "plain_seconds", "race"]
 
 _CONFIDENCE = 0.99
+_WAYS = 8  # that may be judged on the same rows, one after the other: they share the failure probability
 _PAIRS = 9
 _FEWER = (1, 16, 256)  # rows that a layer may be given instead of all
 
@@ -29,7 +30,8 @@ def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
     """The relative Frobenius error of ``way`` on activations like these, its bias left out of what it is relative to.
 
     Rows are a sample of those to come: the mean square of errors over that of products is a ratio of means, and its
-    upper limit that of the normal approximation (Cochran 1977, section 6.4), by Student's t as rows may be few.
+    upper limit that of the normal approximation (Cochran 1977, section 6.4), by Student's t as rows may be few. The
+    confidence is that of all ways of a layer together, up to eight.
 
     Args:
         way: made without having seen ``x``.
@@ -52,7 +54,7 @@ def error_bound(way: Way, layer: Layer, x: Tensor) -> Bound:
         return Bound(upper, upper, _CONFIDENCE, n, "calibration")
     ratio = float(wrong.sum()) / total
     spread = float((wrong - ratio * size).square().sum()) * n / (n - 1)
-    limit = ratio + float(stats.t.ppf(_CONFIDENCE, n - 1)) * math.sqrt(spread) / total
+    limit = ratio + float(stats.t.ppf(1 - (1 - _CONFIDENCE) / _WAYS, n - 1)) * math.sqrt(spread) / total
     return Bound(math.sqrt(limit), math.sqrt(ratio), _CONFIDENCE, n, "calibration")
 
 

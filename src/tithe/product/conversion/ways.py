@@ -58,7 +58,7 @@ class Int8:
             self._kernel = (
                 partial(packed.multiply, packed=packed.pack_weight(self.rounded))
                 if ours
-                else partial(packed.multiply_anywhere, rounded=self.rounded)
+                else partial(packed.multiply_anywhere, rounded=self.rounded, sums=packed.sums_of(self.rounded))
             )
         return self._kernel(x)
 

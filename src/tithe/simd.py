@@ -48,6 +48,12 @@ class Emitter:
         """Put ``value`` at ``base`` plus ``offset`` bytes."""
         self.builder.store(value, self.pointer(base, offset, value.type)).align = 1
 
+    def prefetch(self, base: Any, offset: int, write: bool = False) -> None:
+        """Begin to fetch the cache line at ``base`` plus ``offset`` bytes, which need not exist."""
+        byte = ir.IntType(8)
+        flags = [ir.Constant(_I32, x) for x in (int(write), 3, 1)]  # to stay in all caches, as data
+        self.call("llvm.prefetch.p0i8", ir.VoidType(), self.pointer(base, offset, byte), *flags)
+
     def splat(self, scalar: Any, count: int) -> Any:
         """A vector of ``count`` times ``scalar``."""
         blank = ir.Constant(ir.VectorType(scalar.type, count), ir.Undefined)

@@ -127,6 +127,31 @@ def test_rows_that_are_not_finite_give_rows_that_are_not(where: str) -> None:
     assert torch.equal(out[[0, 5]], run(clean)[[0, 5]])
 
 
+@pytest.mark.parametrize("width", [1, 15, 16, 33, 384])
+@pytest.mark.parametrize("top", [170, 255])
+def test_levels_are_the_nearest_of_those_between_a_rows_ends(width: int, top: int) -> None:
+    x = torch.randn(9, width, generator=torch.Generator().manual_seed(width))
+    x[5] = torch.arange(width) % (top + 1) - 0.5  # halves, and the ends themselves
+    x[6, 0] = -1e30
+    levels, step, low = packed._levels(x, torch.zeros(width), torch.ones(width), top)
+    counted = levels.double() + 128
+    assert torch.equal(low, x.amin(1))
+    assert bool(((counted >= 0) & (counted <= top)).all())
+    assert bool((counted.amin(1) == 0).all())
+    exact = (x.double() - low.double()[:, None]) / step.double()[:, None].clamp(min=1e-300)
+    assert bool(((counted - exact).abs() <= 0.5 + 1e-4).all())
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-45, 1e-42, 2e-38, 1e-30])
+def test_rows_of_the_least_numbers_stay_finite(size: float) -> None:
+    rounded = some_map(40, 50, 4, 1)._replace(centre=torch.zeros(50))
+    x = torch.linspace(0, size, 50).repeat(2, 1)
+    expected = rounded.bias.expand(2, -1)
+    torch.testing.assert_close(multiply_anywhere(x, rounded), expected)
+    if packed.groups():
+        torch.testing.assert_close(multiply(x, pack_weight(rounded)), expected)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     group=st.sampled_from(GROUPS),

@@ -15,11 +15,10 @@ from tithe.audit.claims._m4_network import Network, Split
 from tithe.audit.claims._m9_peers import Way, compare, ways
 from tithe.meter import Comparison
 
-__all__ = ["BATCH", "MINILM_TOL", "MLP_TOL", "MiniLmResult", "MlpResult", "module", "products_share"]
-__all__ += ["race_minilm", "race_mlp"]
+__all__ = ["BATCH", "MiniLmResult", "MlpResult", "module", "products_share", "race_minilm", "race_mlp"]
 
 BATCH = 1024  # images
-MLP_TOL, MINILM_TOL = 0.02, 0.016  # that layers keep
+_TOL = 0.02  # that layers keep
 _IMAGES = 4096  # training images to convert with
 
 
@@ -63,7 +62,7 @@ def race_mlp(networks: list[Network], split: Split, pairs: int) -> list[MlpResul
         logits: Tensor = model(x)
         return logits
 
-    for way in ways(first, split.train_x[:_IMAGES], MLP_TOL, call):
+    for way in ways(first, split.train_x[:_IMAGES], _TOL, call):
         result = None
         for network in networks:
             model = module(network)
@@ -87,7 +86,7 @@ def race_minilm(model: nn.Module, learned: Tensor, tested: Tensor, pairs: int) -
         return minilm.embed(model, tested[0])
 
     results = []
-    for way in ways(model, minilm.arguments(learned.flatten(0, 1)), MINILM_TOL, call):
+    for way in ways(model, minilm.arguments(learned.flatten(0, 1)), _TOL, call):
         made = way.make(model)
         found = torch.cat([minilm.embed(made, ids) for ids in tested])
         results.append(MiniLmResult(way, compare(way, made, model, call, pairs), *minilm.difference(found, exact)))

@@ -117,6 +117,8 @@ def _finish(
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         emit, (which, source, target, *operands, row, columns, u, v, bias) = Emitter(builder), values
         rows, us = emit.splat(row, 8), emit.splat(u, 8)
+        for line in range(0, 4 * _WIDTH, 64):
+            emit.prefetch(target, line, write=True)
 
         def write(group: int) -> None:
             for j, total in enumerate(_sums(emit, group, source, *operands)):

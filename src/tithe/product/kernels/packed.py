@@ -20,6 +20,7 @@ from tithe.product.kernels.avx2 import Avx2, multiply_rows
 from tithe.product.kernels.int8_gemm import instruction_sets
 from tithe.product.kernels.int8_panels import UNIT, filled, pack, ranges
 from tithe.product.kernels.integers import scaled_sums
+from tithe.product.kernels.levels import EXTRA, LEAST, round_row
 from tithe.product.kernels.passes import over_ranges
 
 __all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest", "sums_of"]
@@ -146,7 +147,7 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
     y = (x - centre) * stretch
     low, high = y.amin(1), y.amax(1)
     step = (high - low) / top
-    inverse = torch.where(step > 0, 1 / step, 0 * step)
+    inverse = torch.where(step >= float(LEAST), 1 / step, 0 * step)
     return ((y - low[:, None]) * inverse[:, None]).round_().sub_(128).to(torch.int8), step, low
 
 
@@ -154,55 +155,23 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
 def _multiply(first, last, x, centre, stretch, group, top, panels, steps, start, exact, out, scale, sums, bias):
     length = steps * 4
     memory = np.empty(_ROWS * length + 64, np.uint8)
-    skip = (-memory.ctypes.data) % 64
-    rows = memory[skip : skip + _ROWS * length].reshape(_ROWS, length)
+    rows = memory.ctypes.data + (-memory.ctypes.data) % 64
     step, low = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
-    y = np.empty(x.shape[1], np.float32)
+    work = np.empty(EXTRA + length, np.float32)
     for begin in range(first, last, _ROWS):
         count = min(_ROWS, last - begin)
         for i in range(count):
-            low[i], step[i] = _round_row(x[begin + i], centre, stretch, y, rows[i], top)
+            low[i], step[i] = round_row(x, begin + i, centre, stretch, top, work, rows + i * length)
         part = out[begin : begin + count]
-        multiply_rows(
-            0, count, group, rows.ctypes.data, panels, steps, start, exact, part, step, scale, low, sums, bias
-        )
-        memory[0] = 0  # used once more, or numba would free it before the call above has read it
+        multiply_rows(0, count, group, rows, panels, steps, start, exact, part, step, scale, low, sums, bias)
+        memory[0] = 0  # used once more, or numba would free it before the calls above have used it
 
 
 @numba.njit(nogil=True, cache=True)
 def _round_rows(first, last, top, x, centre, stretch, levels, step, low):
-    y, unsigned = np.empty(x.shape[1], np.float32), np.empty(x.shape[1], np.uint8)
+    length = -(-x.shape[1] // UNIT) * UNIT
+    work, unsigned = np.empty(EXTRA + length, np.float32), np.empty(length, np.uint8)
     for i in range(first, last):
-        low[i], step[i] = _round_row(x[i], centre, stretch, y, unsigned, top)
-        for j in range(unsigned.size):
+        low[i], step[i] = round_row(x, i, centre, stretch, top, work, unsigned.ctypes.data)
+        for j in range(x.shape[1]):
             levels[i, j] = np.int8(np.int16(unsigned[j]) - np.int16(128))
-
-
-@numba.njit(nogil=True, cache=True)
-def _round_row(x, centre, stretch, y, levels, top):
-    """One row in levels from 0 to ``top``: the lowest value and the step."""
-    bits = y.view(np.int32)
-    for j in range(y.size):
-        y[j] = (x[j] - centre[j]) * stretch[j]
-    largest, smallest = np.int32(-(2**31) + 1), np.int32(2**31 - 1)
-    for j in range(y.size):  # as integers in the order of the floats: their maxima vectorise
-        b = bits[j]
-        b ^= (b >> np.int32(31)) & np.int32(0x7FFFFFFF)
-        largest, smallest = max(largest, b), min(smallest, b)
-    low, high = _from_order(smallest), _from_order(largest)
-    step = (high - low) / np.float32(top)  # nan where an entry is not finite
-    if not step < np.inf:
-        levels[:] = 0
-        return low, np.float32(np.nan)
-    inverse = np.float32(1) / step if step > 0 else np.float32(0)
-    for j in range(y.size):
-        levels[j] = np.uint8(np.int32(np.rint((y[j] - low) * inverse)))
-    levels[y.size :] = 0
-    return low, step
-
-
-@numba.njit(nogil=True, cache=True)
-def _from_order(b):
-    one = np.empty(1, np.int32)
-    one[0] = b ^ ((b >> np.int32(31)) & np.int32(0x7FFFFFFF))
-    return one.view(np.float32)[0]

@@ -26,7 +26,7 @@ from tithe.product.kernels.passes import over_ranges
 __all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest", "sums_of"]
 
 TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
-_ROWS = 128  # of activations that share a reading of the weights
+_ROWS = 256  # of activations that share a reading of the weights
 _PARTS = 4  # for each thread: whichever is free takes the next
 _MULTIPLIED = 1 << 22  # multiply–adds in a part of the work, at least
 

@@ -86,6 +86,19 @@ def test_an_attempt_that_fails_is_followed_by_the_next_and_by_the_plain_product(
     assert outcome.flops > pair.flops
 
 
+def test_what_rounding_misses_along_means_is_expected_to_be_hard_to_certify() -> None:
+    """Such errors lie in two directions: the bound is twice the error, or just above it, as the probes fall."""
+    known, outcomes = machine(int6=4.0), []
+    for seed in range(3):
+        g = torch.Generator().manual_seed(seed)
+        pair = Pair(torch.rand(256, 2048, generator=g), torch.rand(2048, 256, generator=g))
+        expected = Sample(pair).expected_error(Reduced("int6"))
+        for above in (1.2, 1.4, 1.6, 1.8, 2.0, 2.2, 2.4):
+            outcomes.append(multiply_within(Probing(pair, 1, g), above * expected, 1e-3, known, g))
+    assert {outcome.method for outcome in outcomes} == {"int6", "centred(int6)"}
+    assert not any(outcome.tried for outcome in outcomes)
+
+
 def test_every_attempt_that_may_be_made_is_charged_for() -> None:
     _, outcome = multiply("uniform", 0.05, machine(int8=4.0), failure=1e-3)
     assert 1 - outcome.bound.confidence == pytest.approx(1e-3 / 2, rel=1e-6)

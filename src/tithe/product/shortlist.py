@@ -36,6 +36,7 @@ _MARGIN = 1.05  # between the bound that is predicted and the tolerance
 _TUNED = 1.08  # the same for what is cut until it only just keeps the tolerance
 _MOST_PLANNING = 0.15  # share of the plain product that a plan may cost if nothing comes of it
 _FEW_RUNGS = 2  # of the ladder: with more probes truncation saves less than they cost
+_ALONG_MEANS = 2  # directions of what rounding misses where means dominate: along them, on either side
 _MOST_KEPT = 0.8  # share of slices beyond which truncation has nothing left to save
 
 
@@ -71,7 +72,7 @@ def shortlist(pair: Pair, sample: Sample, tol: float, failure: float, known: Rat
     most, few = options[0].seconds if options else budget, list[Option]()
     if _least(known, pair.m, pair.k, pair.n, pair.A.dtype) < most:
         # what such products miss lies in few directions too: the worst case of the certificate
-        allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=1)) for s in LADDER[:_FEW_RUNGS]}
+        allowed = _allowed(tol, failure, 1, LADDER[:_FEW_RUNGS])
         quick = functools.partial(_is_quicker, known, pair, most)
         few = priced(from_few_directions(pair, sample, allowed, quick))
     if options and not few and (truncated := _truncated(options[0].estimator)):
@@ -125,20 +126,26 @@ def _least(known: Rates, m: int, k: int, n: int, dtype: torch.dtype) -> float:
     return min(_predicted(known, estimator, m, k, n, dtype, LADDER[0]) for estimator in few)
 
 
+def _allowed(tol: float, failure: float, directions: float, rungs: Sequence[int] = LADDER) -> dict[int, float]:
+    """The largest error, spread over so many directions, that each number of probes should show to keep ``tol``."""
+    return {s: tol / (_MARGIN * safety_factor(s, failure, directions=directions)) for s in rungs}
+
+
 def _expected_to_do(
     pair: Pair, sample: Sample, tol: float, failure: float, kinds: Sequence[str]
 ) -> Iterator[tuple[Estimator, int]]:
     """Each estimator that should keep ``tol``, with the fewest probes that should show it."""
     spread = min(pair.m, pair.n) / 4  # directions over which errors are taken to be spread
-    allowed = {s: tol / (_MARGIN * safety_factor(s, failure, directions=spread)) for s in LADDER}
+    allowed = _allowed(tol, failure, spread)
     whole = [Reduced(kind) for kind in kinds if kind != "sign"]
     scaled = [estimator for estimator in whole if estimator.kind in SCALED]
     means = sample.look.centred < sample.look.norm / 2  # are they worth taking out?
     signs = [Reduced("sign")] if "sign" in kinds else []  # hopeless where there is more than means
     fixed: Sequence[Estimator] = [MeanField(), *whole, *(map(Centred, [*scaled, *signs]) if means else [])]
+    along_means = _allowed(tol, failure, _ALONG_MEANS) if means else allowed
     for estimator in fixed:
-        expected = sample.expected_error(estimator)
-        if probes := next((s for s in LADDER if expected <= allowed[s]), 0):
+        expected, limits = sample.expected_error(estimator), along_means if estimator in whole else allowed
+        if probes := next((s for s in LADDER if expected <= limits[s]), 0):
             yield estimator, probes
     inners: Sequence[Estimator] = [Exact(), *(scaled if pair.A.device.type == "cpu" else [])]
     for inner, centre in [*((inner, means) for inner in inners), *([(Exact(), False)] if means else [])]:

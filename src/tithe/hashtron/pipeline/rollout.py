@@ -128,7 +128,7 @@ def sizes(sets: int, shares: Sequence[float] = SHARES) -> tuple[int, ...]:
         raise InvalidValueError(f"shares are {tuple(shares)}; rising numbers above 0 are expected, the last of them 1")
     if sets < 1:
         raise InvalidValueError("there are no data sets; at least 1 is expected")
-    return tuple(sorted({math.ceil(share * sets) for share in shares}))
+    return tuple(sorted({max(math.ceil(share * sets - 1e-9), 1) for share in shares}))  # 7 % of 100 are 7
 
 
 def rollout(

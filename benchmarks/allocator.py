@@ -13,8 +13,8 @@ _ALL, _LARGEST = 2**31 - 1, 32 << 20  # bytes; the second is the most that glibc
 def keep_freed_memory() -> None:
     """Let this process keep what it frees instead of giving it back and faulting every page in anew.
 
-    Whether glibc gives large blocks back depends on what was allocated before; where it does, a network with large
-    activations takes a sixth longer, plain or converted. PyTorch's tuning guide advises allocators that keep them
+    Whether glibc gives large blocks back depends on what was allocated before; where it does, page faults slow a
+    network with large activations, plain or converted. PyTorch's tuning guide advises allocators that keep them
     (jemalloc, TCMalloc). Does nothing where the C library has no ``mallopt``.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -42,11 +42,13 @@ def mlp(pairs: int = 21, seeds: int = _SEEDS, epochs: int = _EPOCHS) -> list[Mlp
     split, notes = load(Run())
     if split.name != "MNIST":
         raise DataUnavailableError(" ".join(notes))
+    keep_freed_memory()
     return race_mlp([train(split, seed, epochs) for seed in range(seeds)], split, pairs)
 
 
 def encoder(pairs: int = 11) -> list[MiniLmResult]:
     """Every way for MiniLM."""
+    keep_freed_memory()
     return race_minilm(minilm.load(), *minilm.samples(), pairs)
 
 
@@ -84,7 +86,6 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     if unknown := set(given.networks) - set(NETWORKS):
         parser.error(f"no network is called {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-    keep_freed_memory()
     console, found = Console(width=150), {}
     with threads(given.threads) if given.threads else nullcontext():
         count = torch.get_num_threads()

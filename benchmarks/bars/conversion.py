@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks import convert
-from benchmarks.allocator import keep_freed_memory
 from benchmarks.bars.bar import Reading, bar
 from tithe.audit.claims._m9_networks import BATCH, MiniLmResult
 from tithe.audit.claims._m9_peers import CHANNEL, CONVERTED, TENSOR, TORCHAO
@@ -23,7 +22,6 @@ _TIME, _ERROR, _COSINE = 0.5, 1 / 3, 0.998
 @bar("convert-mlp")
 def convert_mlp() -> Iterator[Reading]:
     """MNIST 784→512→256→10, converted, against fp32 on all threads and on one."""
-    keep_freed_memory()
     for count in _counts():
         with threads(count):
             try:
@@ -46,7 +44,6 @@ def convert_mlp() -> Iterator[Reading]:
 @bar("minilm")
 def encoder() -> Iterator[Reading]:
     """MiniLM, 32×128 tokens, converted: time and embeddings beside fp32, both kinds of dynamic int8, and torchao."""
-    keep_freed_memory()
     for count in _counts():
         where = f"MiniLM, {_threads(count)}"
         with threads(count):

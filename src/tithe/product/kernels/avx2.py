@@ -117,7 +117,7 @@ def _finish(
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         emit, (which, source, target, *operands, row, columns, u, v, bias) = Emitter(builder), values
         rows, us = emit.splat(row, 8), emit.splat(u, 8)
-        for line in range(0, 4 * _WIDTH, 64):
+        for line in range(0, 4 * _WIDTH, 64):  # what will be written comes while the sums are made
             emit.prefetch(target, line, write=True)
 
         def write(group: int) -> None:

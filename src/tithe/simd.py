@@ -12,7 +12,7 @@ from numba import types
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-__all__ = ["Emitter", "as_function", "host_features"]
+__all__ = ["Emitter", "address_of", "as_function", "floats_at", "host_features", "take_ticket"]
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 
@@ -101,3 +101,34 @@ def as_function(arguments: tuple[Any, ...], emit: Callable[..., None]) -> Any:
 
     typing.__signature__ = inspect.signature(emit)  # type: ignore[attr-defined]  # numba counts the arguments by it
     return intrinsic(typing)
+
+
+def _floats_at(_: Any, address: Any) -> Any:
+    """The pointer to float32 that an address is."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(address), codegen
+
+
+def _address_of(_: Any, pointer: Any) -> Any:
+    """The address that a pointer is."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.ptrtoint(values[0], _I64)
+
+    return types.intp(pointer), codegen
+
+
+def _take_ticket(_: Any, address: Any) -> Any:
+    """The int64 at an address, which is one more afterwards: no two threads get the same."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer = builder.inttoptr(values[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", pointer, ir.Constant(_I64, 1), "seq_cst")
+
+    return types.int64(address), codegen
+
+
+floats_at, address_of, take_ticket = intrinsic(_floats_at), intrinsic(_address_of), intrinsic(_take_ticket)

@@ -22,7 +22,7 @@ from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
 from tithe.product.conversion.choosing import candidates
 from tithe.product.conversion.judging import error_bound
 from tithe.product.conversion.layers import attach, converted_layers
-from tithe.product.conversion.rows import as_output, as_rows, matrix
+from tithe.product.conversion.rows import as_output, as_rows, count_rows, matrix
 from tithe.product.conversion.ways import LowRank
 
 KINDS = ("mlp", "block", "encoder")
@@ -318,6 +318,7 @@ def test_rows_make_convolutions(stride: Any, padding: Any, kernel: Any, dilation
     ):
         rows = as_rows(layer, x)
         unfolded = functional.unfold(x if x.dim() == 4 else x[None], kernel, dilation, padding, stride)
+        assert count_rows(layer, x.shape) == len(rows)
         assert torch.equal(rows, unfolded.transpose(1, 2).reshape(-1, rows.shape[1])) and rows.is_contiguous()
         with torch.no_grad():
             torch.testing.assert_close(as_output(layer, rows @ matrix(layer).T + layer.bias, x), layer(x))

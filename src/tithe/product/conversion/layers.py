@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tithe.errors import InvalidStateError
 from tithe.product.compiling import opaque
-from tithe.product.conversion.rows import Layer, as_output, as_rows
+from tithe.product.conversion.rows import Layer, as_output, as_rows, count_rows
 from tithe.product.conversion.ways import Way
 
 __all__ = ["Conversion", "ConvertedConv2d", "ConvertedLinear", "Place", "adopt", "attach", "converted_layers"]
@@ -64,9 +64,7 @@ class _Converted:
         """As the plain layer, or its product by ``conversion.way``."""
         layer: Any = self
         if not layer.training and _may(layer, input) and _fits(layer):
-            x = as_rows(layer, input)
-            if len(x) >= self.conversion.rows:
-                return as_output(layer, self.conversion.way(x.detach()), input)
+            return layer._by_way(input.detach())  # type: ignore[no-any-return]
         return super().forward(input)  # type: ignore[misc, no-any-return]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -81,9 +79,15 @@ class _Converted:
 class ConvertedLinear(_Converted, nn.Linear):
     """An ``nn.Linear`` that ``convert`` has found a cheaper way for."""
 
+    def _by_way(self, input: Tensor) -> Tensor:
+        return self.conversion.way(input.contiguous())
+
 
 class ConvertedConv2d(_Converted, nn.Conv2d):
     """An ``nn.Conv2d`` that ``convert`` has found a cheaper way for."""
+
+    def _by_way(self, input: Tensor) -> Tensor:
+        return as_output(self, self.conversion.way(as_rows(self, input)), input)
 
 
 _CLASSES: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: ConvertedLinear, nn.Conv2d: ConvertedConv2d}
@@ -134,17 +138,16 @@ def fingerprint(layer: Layer) -> str:
 
 
 def _may(layer: Any, input: Tensor) -> bool:
-    weight = layer.weight
+    """Whether the way is for ``input``, and torch in a state to take it."""
+    weight, conversion = layer.weight, layer.conversion
     return (
         not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         and type(input) is Tensor
-        and input.layout == torch.strided
-        and input.numel() > 0
+        and count_rows(layer, input.shape) >= max(1, conversion.rows)
         and input.dtype == weight.dtype == torch.float32
+        and input.layout == torch.strided
         and input.device == weight.device
-        and (input.dim() > 0 if weight.dim() == 2 else input.dim() in (3, 4))
-        and input.shape[1 - weight.dim()] == weight.shape[1]
-        and place_of(input) == layer.conversion.place
+        and place_of(input) == conversion.place
         and not (torch.is_grad_enabled() and (input.requires_grad or any(p.requires_grad for p in layer.parameters())))
         and not torch.is_autocast_enabled(input.device.type)
         and not torch._C._are_functorch_transforms_active()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["Layer", "as_output", "as_rows", "matrix", "why_not"]
+__all__ = ["Layer", "as_output", "as_rows", "count_rows", "matrix", "why_not"]
 
 Layer = nn.Linear | nn.Conv2d
 
@@ -49,10 +51,21 @@ def as_rows(layer: Layer, x: Tensor) -> Tensor:
     return places.transpose(1, 2).reshape(-1, places.shape[1]).contiguous()
 
 
-def as_output(layer: Layer, product: Tensor, x: Tensor) -> Tensor:
-    """Rows of results, (rows, outputs), in the shape that the layer gives for ``x``."""
+def count_rows(layer: Layer, shape: torch.Size) -> int:
+    """How many rows ``as_rows`` makes of an input of this shape, 0 where the layer takes none of it.
+
+    >>> count_rows(nn.Conv2d(1, 1, 2), torch.Size((5, 1, 3, 3))), count_rows(nn.Linear(2, 1), torch.Size((3, 3)))
+    (20, 0)
+    """
     if isinstance(layer, nn.Linear):
-        return product.view(*x.shape[:-1], layer.out_features)
+        return math.prod(shape) // layer.in_features if shape and shape[-1] == layer.in_features else 0
+    if len(shape) not in (3, 4) or shape[-3] != layer.in_channels:
+        return 0
+    return math.prod(shape[:-3]) * max(0, _places(layer, shape[-2], 0)) * max(0, _places(layer, shape[-1], 1))
+
+
+def as_output(layer: nn.Conv2d, product: Tensor, x: Tensor) -> Tensor:
+    """Rows of results, (rows, outputs), in the shape that the layer gives for ``x``."""
     lead = x.shape[:-3]
     height, width = (_places(layer, x.shape[-2 + i], i) for i in (0, 1))
     images = product.view(-1, height, width, layer.out_channels).permute(0, 3, 1, 2).contiguous()

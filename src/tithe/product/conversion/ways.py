@@ -27,7 +27,7 @@ class Way(Protocol):
         ...
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Rows (m, k), float32 and C-contiguous, to (m, n)."""
+        """Rows (…, k), float32 and C-contiguous, to (…, n)."""
         ...
 
     def share(self) -> float:

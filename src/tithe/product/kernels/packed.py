@@ -6,29 +6,31 @@ has lost its centre and was stretched: a pass over a row that stays in the cache
 
 from __future__ import annotations
 
-from functools import partial
-from typing import NamedTuple
+import ctypes
+import functools
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 import torch
+from numba import types
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tithe.parallel import run_parts_beside_torch
+from tithe.parallel import run_compiled
 from tithe.product.kernels.avx2 import Avx2, multiply_rows
 from tithe.product.kernels.int8_gemm import instruction_sets
-from tithe.product.kernels.int8_panels import UNIT, filled, pack, ranges
+from tithe.product.kernels.int8_panels import UNIT, filled, pack
 from tithe.product.kernels.integers import scaled_sums
 from tithe.product.kernels.levels import EXTRA, LEAST, round_row
 from tithe.product.kernels.passes import over_ranges
+from tithe.simd import address_of, floats_at, take_ticket
 
 __all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere", "pack_weight", "steepest", "sums_of"]
 
 TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
 _ROWS = 256  # of activations that share a reading of the weights
-_PARTS = 4  # for each thread: whichever is free takes the next
-_MULTIPLIED = 1 << 22  # multiply–adds in a part of the work, at least
+_MULTIPLIED = 1 << 22  # multiply–adds that a thread is worth starting for
 
 
 class Rounded(NamedTuple):
@@ -56,17 +58,8 @@ class Rounded(NamedTuple):
 class Packed(NamedTuple):
     """A ``Rounded`` map in the order in which the kernel reads it; what belongs to outputs fills whole panels."""
 
-    panels: NDArray[np.int8]
-    start: NDArray[np.int32]
-    scale: NDArray[np.float32]
-    sums: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    centre: NDArray[np.float32]
-    stretch: NDArray[np.float32]
-    steps: int
-    group: int
-    top: int
-    outputs: int
+    arrays: tuple[NDArray[Any], ...]  # held for their addresses
+    constants: tuple[int, ...]  # of ``_FIELDS``
 
 
 def groups() -> tuple[int, ...]:
@@ -95,30 +88,25 @@ def pack_weight(rounded: Rounded) -> Packed:
     panels, tasks = pack(values, width, steps, False, 0, lines=True)
     for task in tasks:
         task()
-    scale = filled(rounded.scale.numpy(), width)
-    sums = filled(sums_of(rounded).numpy(), width)
-    centre, stretch, bias = (x.contiguous().numpy() for x in rounded[2:5])
-    start = np.zeros(len(scale), np.int32)
-    return Packed(
-        panels, start, scale, sums, filled(bias, width), centre, stretch, steps, rounded.group, rounded.top, n
-    )
+    centre, stretch = (x.contiguous().numpy() for x in (rounded.centre, rounded.stretch))
+    columns = (filled(x.numpy(), width) for x in (rounded.scale, sums_of(rounded), rounded.bias))
+    start = np.zeros(-(-n // width) * width, np.int32)
+    arrays = panels, centre, stretch, start, *columns
+    return Packed(arrays, (n, k, steps, rounded.group, rounded.top, *(x.ctypes.data for x in arrays)))
 
 
 def multiply(x: Tensor, packed: Packed) -> Tensor:
-    """The map of each row of ``x``, float32 (m, k), C-contiguous on the CPU; float32 (m, n). O(mkn).
+    """The map of each row of ``x``, float32 (…, k), C-contiguous on the CPU; float32 (…, n). O(rows·k·n).
 
     Rows that are not finite give rows that are not.
     """
-    m, n = len(x), packed.outputs
-    out = torch.empty(m, n, dtype=torch.float32)
-    threads = torch.get_num_threads()
-    most = 1 if threads == 1 else _PARTS * threads
-    parts = ranges(m, min(most, -(-m // _ROWS), 1 + m * n * packed.steps * 4 // _MULTIPLIED))
-    given = (
-        x.numpy(), packed.centre, packed.stretch, packed.group, packed.top, packed.panels.ctypes.data, packed.steps,
-        packed.start, np.empty((0, 0), np.int32), out.numpy(), packed.scale, packed.sums, packed.bias,
-    )  # fmt: skip
-    run_parts_beside_torch(lambda i: partial(_multiply, *parts[i])(*given), len(parts))
+    n, k, steps, *_ = packed.constants
+    out = torch.empty((*x.shape[:-1], n), dtype=torch.float32)
+    m = x.numel() // k
+    threads = min(torch.get_num_threads(), 1 + m * n * steps * 4 // _MULTIPLIED)
+    block = max(1, min(_ROWS, -(-m // threads)))
+    job = _Job(0, m, block, x.data_ptr(), out.data_ptr(), *packed.constants)
+    run_compiled(_task().address, job, threads)
     return out
 
 
@@ -132,9 +120,11 @@ def multiply_anywhere(x: Tensor, rounded: Rounded, sums: Tensor | None = None) -
 
     ``sums`` are those of ``sums_of``, for calls that come again.
     """
-    levels, step, low = _levels(x, rounded.centre, rounded.stretch, rounded.top)
+    n, k = rounded.values.shape
+    levels, step, low = _levels(x.reshape(-1, k), rounded.centre, rounded.stretch, rounded.top)
     rank_one = low + 128 * step, sums_of(rounded) if sums is None else sums
-    return scaled_sums(levels, rounded.values.T, step, rounded.scale, rank_one).add_(rounded.bias)
+    product = scaled_sums(levels, rounded.values.T, step, rounded.scale, rank_one).add_(rounded.bias)
+    return product.view(*x.shape[:-1], n)
 
 
 def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,20 +141,46 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
     return ((y - low[:, None]) * inverse[:, None]).round_().sub_(128).to(torch.int8), step, low
 
 
-@numba.njit(nogil=True, cache=True)
-def _multiply(first, last, x, centre, stretch, group, top, panels, steps, start, exact, out, scale, sums, bias):
-    length = steps * 4
-    memory = np.empty(_ROWS * length + 64, np.uint8)
-    rows = memory.ctypes.data + (-memory.ctypes.data) % 64
-    step, low = np.empty(_ROWS, np.float32), np.empty(_ROWS, np.float32)
-    work = np.empty(EXTRA + length, np.float32)
-    for begin in range(first, last, _ROWS):
-        count = min(_ROWS, last - begin)
+_FIELDS = (  # of what the threads share, integers and addresses
+    "taken", "rows", "block", "x", "out", "outputs", "inputs", "steps", "group", "top",
+    "panels", "centre", "stretch", "start", "scale", "sums", "bias",
+)  # fmt: skip
+_Job = ctypes.c_int64 * len(_FIELDS)
+
+
+def _multiply(at):
+    """Blocks of rows, for as long as there are any that no other thread has taken; ``at`` points to the job."""
+    job = numba.carray(at, 1)[0]
+    x = numba.carray(floats_at(job.x), (job.rows, job.inputs))
+    out = numba.carray(floats_at(job.out), (job.rows, job.outputs))
+    centre, stretch = numba.carray(floats_at(job.centre), job.inputs), numba.carray(floats_at(job.stretch), job.inputs)
+    start = numba.carray(floats_at(job.start), job.outputs).view(np.int32)
+    scale, sums = numba.carray(floats_at(job.scale), job.outputs), numba.carray(floats_at(job.sums), job.outputs)
+    bias = numba.carray(floats_at(job.bias), job.outputs)
+    length = job.steps * 4
+    memory = np.empty(job.block * length + 64, np.uint8)
+    levels = memory.ctypes.data + (-memory.ctypes.data) % 64
+    step, low = np.empty(job.block, np.float32), np.empty(job.block, np.float32)
+    work, exact = np.empty(EXTRA + length, np.float32), np.empty((0, 0), np.int32)
+    while True:
+        begin = take_ticket(address_of(at)) * job.block
+        if begin >= job.rows:
+            break
+        count = min(job.block, job.rows - begin)
         for i in range(count):
-            low[i], step[i] = round_row(x, begin + i, centre, stretch, top, work, rows + i * length)
+            low[i], step[i] = round_row(x, begin + i, centre, stretch, job.top, work, levels + i * length)
         part = out[begin : begin + count]
-        multiply_rows(0, count, group, rows, panels, steps, start, exact, part, step, scale, low, sums, bias)
+        multiply_rows(
+            0, count, job.group, levels, job.panels, job.steps, start, exact, part, step, scale, low, sums, bias
+        )  # fmt: skip
         memory[0] = 0  # used once more, or numba would free it before the calls above have used it
+
+
+@functools.cache
+def _task() -> Any:
+    """``_multiply``, compiled to be called by threads that know no Python."""
+    job = numba.from_dtype(np.dtype([(name, np.int64) for name in _FIELDS]))
+    return numba.cfunc(types.void(types.CPointer(job)), cache=True)(_multiply)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,15 +1,19 @@
 """Parts on several threads: each once, errors raised, on both kinds of threads, nested, and after a fork."""
 
+import ctypes
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 
+import numba
+import numpy as np
 import pytest
 
 from tithe import parallel
-from tithe.parallel import run_parts, run_parts_beside_torch
+from tithe.parallel import run_compiled, run_parts, run_parts_beside_torch
+from tithe.simd import address_of, floats_at, take_ticket
 
 Runner = Callable[[Callable[[int], None], int], None]
 BOTH = pytest.mark.parametrize("run", [run_parts, run_parts_beside_torch])
@@ -64,3 +68,25 @@ def test_after_a_fork() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert found.stdout.strip() == "0"
+
+
+@pytest.mark.parametrize("with_openmp", [True, False])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_compiled_work_is_shared(threads: int, with_openmp: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not with_openmp:
+        monkeypatch.setattr(parallel, "_gomp", lambda: None)
+    done = np.zeros(1000, np.int32)
+    job = (ctypes.c_int64 * 2)(0, done.ctypes.data)  # tickets that were taken, and where to put a mark for each
+    run_compiled(_mark_all.address, job, threads)
+    assert job[0] == len(done) + threads  # each has found once that none is left
+    assert (done == np.float32(1).view(np.int32)).all()
+
+
+@numba.cfunc(numba.types.void(numba.types.CPointer(numba.types.int64)))
+def _mark_all(at):  # type: ignore[no-untyped-def]
+    done = numba.carray(floats_at(numba.carray(at, 2)[1]), 1000)
+    while True:
+        i = take_ticket(address_of(at))
+        if i >= done.size:
+            break
+        done[i] += np.float32(1)

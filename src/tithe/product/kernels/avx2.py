@@ -11,15 +11,16 @@ keeps up; and the sums are scaled and written out while they are in registers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from tithe.simd import Emitter
+from tithe.simd import Emitter, as_function
 
 __all__ = ["GROUPS", "Avx2", "multiply_rows"]
 
@@ -28,10 +29,14 @@ _WIDTH = 32  # columns of a panel
 _VECTORS = _WIDTH // 8
 _ROUND = 2  # steps of one round of the loop, at least
 _DEPTH = 192  # steps of a panel that stay in the first-level cache while rows pass by
+_AHEAD = 4  # rows, by which the memory to be written is fetched before
 
 _I32, _I64 = ir.IntType(32), ir.IntType(64)
 _BYTES, _PAIRS = ir.VectorType(ir.IntType(8), 32), ir.VectorType(ir.IntType(16), 16)
 _SUMS, _FLOATS = ir.VectorType(_I32, 8), ir.VectorType(ir.FloatType(), 8)
+
+
+_Write = Callable[[Emitter, Any, list[Any], list[Any]], None]
 
 
 class Avx2(NamedTuple):
@@ -40,6 +45,44 @@ class Avx2(NamedTuple):
     group: int
     rows: int = 1
     columns: int = _WIDTH
+
+
+def _over_rows(
+    emit: Emitter, group: Any, rows: Any, source: Any, target: Any, operands: Any, more: list[Any], write: _Write
+) -> None:
+    """``write`` the sums of each of ``rows`` (at least 1) rows and a panel, on top of those at ``source``.
+
+    Args:
+        emit: where to.
+        group: of ``GROUPS``, known at run time.
+        rows: how many.
+        source: address of 32 int32 and bytes from row to row.
+        target: address of the result and bytes from row to row.
+        operands: address of the left one, bytes from row to row; that of the panel, steps.
+        more: addresses of what else belongs to a row, four bytes each.
+        write: takes the emitter, ``target``, the sums in registers, and ``more``.
+    """
+    (source, from_next), (target, to_next), (left, left_next, panel, steps) = source, target, operands
+    builder = emit.builder
+    ahead = builder.mul(to_next, ir.Constant(_I64, _AHEAD))
+
+    def body(state: list[Any], one: int) -> list[Any]:
+        source, target, left, *more = state
+        for line in range(0, 4 * _WIDTH, 64):  # what will be written comes while sums are made
+            emit.prefetch(builder.add(target, ahead), line, write=True)
+        write(emit, target, _sums(emit, one, source, left, panel, steps), more)
+        moved = [builder.add(at, by) for at, by in ((source, from_next), (target, to_next), (left, left_next))]
+        return [*moved, *(emit.move(at, 4) for at in more)]
+
+    end = builder.append_basic_block("end")
+    choice = builder.switch(group, end)
+    for one in GROUPS:
+        block = builder.append_basic_block(f"group{one}")
+        choice.add_case(ir.Constant(_I64, one), block)
+        builder.position_at_end(block)
+        emit.loop(rows, [source, target, left, *more], partial(body, one=one))
+        builder.branch(end)
+    builder.position_at_end(end)
 
 
 def _sums(emit: Emitter, group: int, source: Any, left: Any, right: Any, steps: Any) -> list[Any]:
@@ -77,66 +120,42 @@ def _widen(emit: Emitter, pairs: Any) -> Any:
     return emit.call("llvm.x86.avx2.pmadd.wd", _SUMS, pairs, ir.Constant(_PAIRS, [1] * 16))
 
 
-def _for_each_group(emit: Emitter, which: Any, write: Any) -> None:
-    """``write(group)`` in a branch of its own; ``which`` decides at run time."""
-    builder = emit.builder
-    end = builder.append_basic_block("end")
-    choice = builder.switch(which, end)
-    for group in GROUPS:
-        block = builder.append_basic_block(f"group{group}")
-        choice.add_case(ir.Constant(_I64, group), block)
-        builder.position_at_end(block)
-        write(group)
-        builder.branch(end)
-    builder.position_at_end(end)
+def _add(
+    emit: Emitter, group: Any, rows: Any, source: Any, from_next: Any, target: Any, to_next: Any,
+    left: Any, left_next: Any, panel: Any, steps: Any,
+) -> None:  # fmt: skip
+    """The sums, as int32."""
 
+    def write(emit: Emitter, target: Any, sums: list[Any], more: list[Any]) -> None:
+        for j, total in enumerate(sums):
+            emit.store(total, target, 32 * j)
 
-def _add(context: Any, group: Any, source: Any, target: Any, left: Any, right: Any, steps: Any) -> Any:
-    """Sums of a row and a panel, on top of those at ``source``, to ``target``; all addresses."""
-
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (which, source, target, *operands) = Emitter(builder), values
-
-        def write(group: int) -> None:
-            for j, total in enumerate(_sums(emit, group, source, *operands)):
-                emit.store(total, target, 32 * j)
-
-        _for_each_group(emit, which, write)
-        return context.get_dummy_value()
-
-    i = types.intp
-    return types.void(i, i, i, i, i, i), codegen
+    operands = left, left_next, panel, steps
+    _over_rows(emit, group, rows, (source, from_next), (target, to_next), operands, [], write)
 
 
 def _finish(
-    context: Any, group: Any, source: Any, target: Any, left: Any, right: Any, steps: Any,
-    row: Any, columns: Any, u: Any, v: Any, bias: Any,
-) -> Any:  # fmt: skip
-    """As ``_add``, with the last sums written as float32 ``(sums·row)·columns + (u·v + bias)``."""
+    emit: Emitter, group: Any, rows: Any, source: Any, from_next: Any, target: Any, to_next: Any,
+    left: Any, left_next: Any, panel: Any, steps: Any, row_scale: Any, u: Any, column_scale: Any, v: Any, bias: Any,
+) -> None:  # fmt: skip
+    """``(sums·row_scale)·column_scale + (u·v + bias)`` as float32."""
 
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        emit, (which, source, target, *operands, row, columns, u, v, bias) = Emitter(builder), values
-        rows, us = emit.splat(row, 8), emit.splat(u, 8)
-        for line in range(0, 4 * _WIDTH, 64):  # what will be written comes while the sums are made
-            emit.prefetch(target, line, write=True)
+    def write(emit: Emitter, target: Any, sums: list[Any], more: list[Any]) -> None:
+        builder = emit.builder
+        row, left = (emit.splat(emit.load(at, 0, ir.FloatType()), 8) for at in more)
+        for j, total in enumerate(sums):
+            scaled = builder.fmul(builder.sitofp(total, _FLOATS), row)
+            extra = builder.fmul(left, emit.load(v, 32 * j, _FLOATS))
+            extra = builder.fadd(extra, emit.load(bias, 32 * j, _FLOATS))
+            scaled = builder.fmul(scaled, emit.load(column_scale, 32 * j, _FLOATS))
+            emit.store(builder.fadd(scaled, extra), target, 32 * j)
 
-        def write(group: int) -> None:
-            for j, total in enumerate(_sums(emit, group, source, *operands)):
-                scaled = builder.fmul(builder.sitofp(total, _FLOATS), rows)
-                extra = builder.fmul(us, emit.load(v, 32 * j, _FLOATS))
-                extra = builder.fadd(extra, emit.load(bias, 32 * j, _FLOATS))
-                scaled = builder.fmul(scaled, emit.load(columns, 32 * j, _FLOATS))
-                emit.store(builder.fadd(scaled, extra), target, 32 * j)
-
-        _for_each_group(emit, which, write)
-        return context.get_dummy_value()
-
-    i, f = types.intp, types.float32
-    return types.void(i, i, i, i, i, i, f, i, f, i, i), codegen
+    operands = left, left_next, panel, steps
+    _over_rows(emit, group, rows, (source, from_next), (target, to_next), operands, [row_scale, u], write)
 
 
-_add_panel = intrinsic(_add)
-_finish_panel = intrinsic(_finish)
+_add_rows = as_function((types.intp,) * 10, _add)
+_finish_rows = as_function((types.intp,) * 15, _finish)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -161,34 +180,34 @@ def multiply_rows(
         v: right one.
         bias: added to every row.
     """
-    n = max(exact.shape[1], scaled.shape[1])
-    sums = np.empty(((last - first + 1) * _WIDTH + 16), np.int32)
-    partial = sums.ctypes.data + (-sums.ctypes.data) % 64
-    ragged = partial + (last - first) * _WIDTH * 4
-    at = (ragged - sums.ctypes.data) // 4
+    rows, n = last - first, max(exact.shape[1], scaled.shape[1])
+    if rows <= 0:
+        return
+    out = (exact.ctypes.data if len(exact) else scaled.ctypes.data) + first * n * 4
+    memory = np.empty((rows + 1) * _WIDTH, np.int32)
+    at = (-memory.ctypes.data) % 64 // 4
+    held, wide = memory.ctypes.data + at * 4, _WIDTH * 4
     passes = -(-steps // _DEPTH)
     depth = -(-steps // (passes * 8)) * 8
     for column in range(0, n, _WIDTH):
-        width = min(_WIDTH, n - column)
+        whole, c = column + _WIDTH <= n, column * 4
+        source, from_next = start.ctypes.data + c, 0
         for begin in range(0, steps, depth):
-            count = min(depth, steps - begin)
-            for i in range(first, last):
-                a, b = left + (i * steps + begin) * 4, right + (column * steps + begin * _WIDTH) * 4
-                held = partial + (i - first) * _WIDTH * 4
-                source = held if begin else start.ctypes.data + column * 4
-                if begin + count < steps:
-                    _add_panel(group, source, held, a, b, count)
-                elif len(exact):
-                    whole = exact.ctypes.data + (i * n + column) * 4
-                    _add_panel(group, source, whole if width == _WIDTH else ragged, a, b, count)
-                    if width < _WIDTH:
-                        exact[i, column:] = sums[at : at + width]
-                else:
-                    whole = scaled.ctypes.data + (i * n + column) * 4
-                    _finish_panel(
-                        group, source, whole if width == _WIDTH else ragged, a, b, count,
-                        row_scale[i], column_scale.ctypes.data + column * 4,
-                        u[i], v.ctypes.data + column * 4, bias.ctypes.data + column * 4,
-                    )  # fmt: skip
-                    if width < _WIDTH:
-                        scaled[i, column:] = sums[at : at + width].view(np.float32)
+            count, ends = min(depth, steps - begin), begin + depth >= steps
+            target, to_next = (out + c, n * 4) if ends and whole else (held, wide)
+            a, panel = left + (first * steps + begin) * 4, right + (column * steps + begin * _WIDTH) * 4
+            if ends and not len(exact):
+                _finish_rows(
+                    group, rows, source, from_next, target, to_next, a, steps * 4, panel, count,
+                    row_scale.ctypes.data + first * 4, u.ctypes.data + first * 4,
+                    column_scale.ctypes.data + c, v.ctypes.data + c, bias.ctypes.data + c,
+                )  # fmt: skip
+            else:
+                _add_rows(group, rows, source, from_next, target, to_next, a, steps * 4, panel, count)
+            source, from_next = held, wide
+        if not whole:
+            sums = memory[at : at + rows * _WIDTH].reshape(rows, _WIDTH)[:, : n - column]
+            if len(exact):
+                exact[first:last, column:] = sums
+            else:
+                scaled[first:last, column:] = sums.view(np.float32)

@@ -73,7 +73,12 @@ def a_way(layer: nn.Module, rows: Tensor) -> Way:
     """Its weights in 8 bits."""
     weight = matrix(layer)
     bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()
-    return next(way for way in candidates(weight, bias, rows, 1e-3) if isinstance(way, Int8))
+    return next(way for way in ways_for(weight, bias, rows, 1e-3) if isinstance(way, Int8))
+
+
+def ways_for(weight: Tensor, bias: Tensor, rows: Tensor, tol: float) -> list[Way]:
+    """All candidates, whichever of them are rivals."""
+    return [way for rivals in candidates(weight, bias, rows, tol) for way in rivals]
 
 
 def convert_all(model: nn.Module, inputs: Inputs) -> nn.Module:

@@ -8,18 +8,19 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from models import Tied, a_way, convert_all, layers_of, model_and_inputs
+from models import Tied, a_way, convert_all, layers_of, model_and_inputs, ways_for
 from torch import Tensor, nn
 from torch.nn import functional
 
 import tithe
 from tithe.calibration import halves, outputs, shift
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
-from tithe.product.conversion.choosing import candidates
+from tithe.product.conversion.files import load_converted, save_converted
 from tithe.product.conversion.judging import error_bound
 from tithe.product.conversion.layers import attach, converted_layers
 from tithe.product.conversion.rows import as_output, as_rows, count_rows, matrix
@@ -341,7 +342,7 @@ def test_certified_errors_hold_on_fresh_activations(kind: str) -> None:
     torch.manual_seed(0)
     layer = nn.Linear(80, 48)
     learn, check, fresh = (activations(kind, rows, seed) for rows, seed in ((600, 1), (400, 2), (20_000, 3)))
-    ways = list(candidates(matrix(layer), layer.bias.detach(), learn, 0.05))
+    ways = ways_for(matrix(layer), layer.bias.detach(), learn, 0.05)
     with torch.no_grad():
         product = layer(fresh) - layer.bias
         for way in ways:
@@ -385,12 +386,32 @@ def test_models_on_several_devices() -> None:
     tithe.restore(model)
     for layer in (model.here, model.there):
         rows = torch.randn(256, 64, device=layer.weight.device)
-        for way in candidates(matrix(layer), layer.bias.detach(), rows, 0.05):
+        for way in ways_for(matrix(layer), layer.bias.detach(), rows, 0.05):
             attach(layer, way)
             with torch.inference_mode():
                 assert relative(layer(rows), functional.linear(rows, layer.weight, layer.bias)) < 0.05, way.name
             tithe.restore(layer)
     assert torch.equal(run(model, x), plain)
+
+
+@pytest.mark.gpu
+def test_ways_on_a_gpu_come_back_from_files(tmp_path: Path) -> None:
+    x = torch.randn(2048, 256, device="cuda")
+    for way in ways_for(torch.randn(256, 256, device="cuda"), torch.randn(256, device="cuda"), x, 0.05):
+        model = nn.Sequential(nn.Linear(256, 256)).cuda().eval()
+        attach(model[0], way)
+        save_converted(model, tmp_path / "model.safetensors")
+        loaded = load_converted(nn.Sequential(nn.Linear(256, 256)).cuda().eval(), tmp_path / "model.safetensors")
+        assert loaded[0].conversion.way.name == way.name
+        assert torch.equal(run(loaded, x), run(model, x)), way.name
+
+
+@pytest.mark.gpu
+def test_the_quickest_of_the_rivals_is_taken() -> None:
+    model, x = nn.Sequential(nn.Linear(1024, 4096)).cuda().eval(), torch.randn(16384, 1024, device="cuda")
+    (layer,) = tithe.convert(model, x, tol=0.01).layers
+    assert layer.way in ("tf32", "float16") and layer.bound.upper < 0.002
+    assert {attempt.method for attempt in layer.tried} >= {"tf32", "float16"} - {layer.way}
 
 
 @pytest.mark.gpu
@@ -401,7 +422,7 @@ def test_inputs_with_a_large_mean_where_products_are_made_in_tf32() -> None:
         model, x = nn.Linear(1024, 256).cuda().eval(), 1000 + torch.randn(8192, 1024, device="cuda")
         (layer,) = tithe.convert(model, x, tol=0.05).layers
         assert (layer.way == "plain") == (not converted_layers(model))
-        ways = list(candidates(matrix(model), model.bias.detach(), x, 0.05))
+        ways = ways_for(matrix(model), model.bias.detach(), x, 0.05)
         assert len(ways) > 3 and all(way(x).isfinite().all() for way in ways)
     finally:
         torch.set_float32_matmul_precision(before)

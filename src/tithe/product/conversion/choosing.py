@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tithe.machine import cpu_flags
-from tithe.product.conversion.ways import Cast, Int8, LowRank, Way
+from tithe.product.conversion.ways import Cast, Int8, LowRank, Tf32, Way
 from tithe.product.estimators.low_rank import range_basis
 from tithe.product.kernels import packed
 from tithe.product.kernels.feedback import lanes, round_weights
@@ -21,8 +21,8 @@ _SMOOTHING = 0.6  # exponent that shares the reach of an input between activatio
 _UNITS = {"amx_bf16", "avx512_bf16"}
 
 
-def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[Way]:
-    """Ways to compute ``x ↦ x weightᵀ + bias``, one after the other, each cheaper than the next.
+def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[tuple[Way, ...]]:
+    """Ways to compute ``x ↦ x weightᵀ + bias``, cheapest first; which one of a group is the quickest has to be tried.
 
     Args:
         weight: float32 (n, k).
@@ -33,10 +33,11 @@ def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[
     O(rows·k² + k³ + n·k²) for each.
     """
     if (thin := _low_rank(weight, bias, x, tol)) is not None:
-        yield thin
-    if weight.is_cuda or cpu_flags() & _UNITS:
-        kinds = (torch.float16, torch.bfloat16) if weight.is_cuda else (torch.bfloat16,)
-        yield from (Cast(weight.to(kind), bias) for kind in kinds)
+        yield (thin,)
+    if weight.is_cuda:
+        yield Tf32(weight, bias), *(Cast(weight.to(kind), bias) for kind in (torch.float16, torch.bfloat16))
+    elif cpu_flags() & _UNITS:
+        yield (Cast(weight.to(torch.bfloat16), bias),)
     centre, stretch = _smoothing(weight, x)
     y, stretched = (x - centre) * stretch, (weight / stretch).cpu()
     moments = _moments(y).cpu()
@@ -44,7 +45,7 @@ def candidates(weight: Tensor, bias: Tensor, x: Tensor, tol: float) -> Iterator[
         lane, top = lanes(weight.shape[1], group), packed.TOPS[group]
         values, scale = round_weights(stretched, moments, lane, packed.steepest(top) if packed.groups() else 1 << 15)
         values, scale = values.to(weight.device), scale.to(weight.device)
-        yield Int8(Rounded(values, scale, centre, stretch, bias + weight @ centre, group, top))
+        yield (Int8(Rounded(values, scale, centre, stretch, bias + weight @ centre, group, top)),)
 
 
 def _smoothing(weight: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:

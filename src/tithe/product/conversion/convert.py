@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tithe.calibration import Inputs, call, checked_inputs, evaluating, first_calls, halves, outputs, shift
 from tithe.errors import InvalidDTypeError, InvalidStateError, InvalidValueError
+from tithe.meter import Comparison
 from tithe.product.conversion.choosing import candidates
 from tithe.product.conversion.judging import error_bound, fewest_rows, plain_seconds, race
 from tithe.product.conversion.layers import attach, converted_layers, detach, place_of
@@ -103,19 +104,21 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
     tried: list[Attempt] = []
     used: Way | None = None
     bound, seconds, least, share = Bound.exact(), (plain_seconds(layer, given),) * 2, 0, 1.0
-    for way in _ways(layer, learned, tol, tried):
-        error = error_bound(way, layer, x)
-        if not error.upper <= tol:
-            tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
-            continue
-        found = race(way, layer, given)
-        if found.high < 1:
-            used, bound, share = way, error, way.share()
-            seconds, least = found.seconds[::-1], fewest_rows(way, layer, x)
-            attach(layer, way, least)
-            break
-        tried.append(Attempt(way.name, f"takes {found.ratio:.0%} of the plain time", error.upper))
-        if way.share() == 1.0:
+    for rivals in _ways(layer, learned, tol, tried):
+        raced: list[tuple[Comparison, Way, Bound]] = []
+        for way in rivals:
+            error = error_bound(way, layer, x)
+            if error.upper <= tol:
+                raced.append((race(way, layer, given), way, error))
+            else:
+                tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
+        raced.sort(key=lambda entry: entry[0].ratio)
+        if raced and raced[0][0].high < 1:
+            found, used, bound = raced.pop(0)
+            seconds, share, least = found.seconds[::-1], used.share(), fewest_rows(used, layer, x)
+            attach(layer, used, least)
+        tried += [Attempt(way.name, f"takes {lost.ratio:.0%} of the plain time", e.upper) for lost, way, e in raced]
+        if used is not None or any(way.share() == 1.0 for _, way, _ in raced):
             break  # those that follow are slower still
     kind = "Conv2d" if isinstance(layer, nn.Conv2d) else "Linear"
     rows, (n, k) = as_rows(layer, given).shape[0], matrix(layer).shape
@@ -124,7 +127,7 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
     )
 
 
-def _ways(layer: Layer, learned: Tensor, tol: float, tried: list[Attempt]) -> Iterator[Way]:
+def _ways(layer: Layer, learned: Tensor, tol: float, tried: list[Attempt]) -> Iterator[tuple[Way, ...]]:
     """The ways worth a try, cheapest first; ``tried`` is told why there are none."""
     weight = matrix(layer)
     bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.detach().clone()

@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from tithe.product.kernels import packed
 from tithe.product.kernels.feedback import lanes
+from tithe.product.kernels.floats import tf32_allowed
 from tithe.product.kernels.packed import Rounded
 
-__all__ = ["Cast", "Int8", "LowRank", "Way", "from_tensors"]
+__all__ = ["Cast", "Int8", "LowRank", "Tf32", "Way", "from_tensors"]
 
 
 class Way(Protocol):
@@ -122,7 +123,33 @@ class Cast:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The product in the narrower type, the bias added in float32."""
-        return functional.linear(x.to(self.weight.dtype), self.weight).float().add_(self.bias)
+        return self.bias + functional.linear(x.to(self.weight.dtype), self.weight)
+
+    def share(self) -> float:
+        """All of them."""
+        return 1.0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Weight and bias."""
+        return {"weight": self.weight, "bias": self.bias}
+
+
+@dataclass
+class Tf32:
+    """Weights and activations of float32 whose last 13 bits the tensor cores of CUDA devices leave out."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def name(self) -> str:
+        """``tf32``."""
+        return "tf32"
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The product and the bias in one go."""
+        with tf32_allowed():
+            return functional.linear(x, self.weight, self.bias)
 
     def share(self) -> float:
         """All of them."""
@@ -148,14 +175,16 @@ def from_tensors(tensors: Mapping[str, Tensor], outputs: int, inputs: int) -> Wa
             raise ValueError(f"{name} of a way is {x.dtype} {tuple(x.shape)}, not for {outputs} × {inputs} weights")
     if "values" in tensors:
         return Int8(Rounded(**{**tensors, **{name: int(tensors[name]) for name in ("group", "top")}}))  # type: ignore[arg-type]
-    return LowRank(**tensors) if "inner" in tensors else Cast(**tensors)
+    if "inner" in tensors:
+        return LowRank(**tensors)
+    return Tf32(**tensors) if tensors["weight"].dtype == torch.float32 else Cast(**tensors)
 
 
 _FLOAT = (torch.float32,)
 _PARTS = {  # shapes and types of what ways consist of: kernels read as much memory as these say
     "values": ("nk", (torch.int8,)), "scale": ("n", _FLOAT), "centre": ("k", _FLOAT), "stretch": ("k", _FLOAT),
     "group": ("", (torch.int64,)), "top": ("", (torch.int64,)), "bias": ("n", _FLOAT), "inner": ("rk", _FLOAT),
-    "outer": ("nr", _FLOAT), "weight": ("nk", (torch.float16, torch.bfloat16)),
+    "outer": ("nr", _FLOAT), "weight": ("nk", (torch.float16, torch.bfloat16, torch.float32)),
 }  # fmt: skip
 
 

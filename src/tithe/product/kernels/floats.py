@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -9,7 +12,7 @@ from torch.nn.functional import pad
 from tithe.product.kernels.passes import quantise_lines
 from tithe.product.pair import Pair
 
-__all__ = ["cast", "float8", "float8_sums", "float32_is_exact", "tf32"]
+__all__ = ["cast", "float8", "float8_sums", "float32_is_exact", "tf32", "tf32_allowed"]
 
 _FLOAT8_MAX = 448.0  # of e4m3
 
@@ -27,7 +30,14 @@ def cast(pair: Pair, kind: torch.dtype) -> Tensor:
 
 
 def tf32(pair: Pair) -> Tensor:
-    """The float32 product through TF32 tensor cores; (m, n) float32. Torch's setting is changed meanwhile."""
+    """The float32 product through TF32 tensor cores; (m, n) float32."""
+    with tf32_allowed():
+        return pair.left.float() @ pair.right.float()
+
+
+@contextmanager
+def tf32_allowed() -> Iterator[None]:
+    """Torch's setting that lets float32 products on CUDA be made in TF32 is on inside the ``with`` block."""
     backend = torch.backends.cuda.matmul
     # Since 2.9 torch has two interfaces to this setting and refuses to mix them.
     name: str
@@ -38,7 +48,7 @@ def tf32(pair: Pair) -> Tensor:
         name, value, before = "fp32_precision", "tf32", backend.fp32_precision
     try:
         setattr(backend, name, value)
-        return pair.left.float() @ pair.right.float()
+        yield
     finally:
         setattr(backend, name, before)
 

@@ -6,7 +6,8 @@ The longer the groups the faster, since pmaddubsw and the pmaddwd that widens sh
 one and one of the other for 128·g products. A group of 0 stands for int16 operands and pmaddwd, which take all of int8.
 
 One row at a time, the left operand is used as it lies in memory; the panel is read from the first-level cache, which
-keeps up; and the sums are scaled and written out while they are in registers.
+keeps up; and the sums are scaled and written out while they are in registers. All rows pass a panel in one loop: each
+writes to another page, so that what will be written has to be fetched some rows before.
 """
 
 from __future__ import annotations

@@ -127,6 +127,15 @@ def test_rows_that_are_not_finite_give_rows_that_are_not(where: str) -> None:
     assert torch.equal(out[[0, 5]], run(clean)[[0, 5]])
 
 
+@needs_kernel
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # what numba tells of compiled threads
+def test_threads_without_memory_are_an_error() -> None:
+    whole = pack_weight(some_map(40, 50, 4, 1))
+    n, k, _, *others = whole.constants
+    with pytest.raises(MemoryError, match="rows of 50 by 40"):
+        multiply(torch.randn(6, 50), whole._replace(constants=(n, k, 1 << 50, *others)))
+
+
 @pytest.mark.parametrize("width", [1, 15, 16, 33, 384])
 @pytest.mark.parametrize("top", [170, 255])
 def test_levels_are_the_nearest_of_those_between_a_rows_ends(width: int, top: int) -> None:

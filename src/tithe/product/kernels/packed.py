@@ -98,15 +98,17 @@ def pack_weight(rounded: Rounded) -> Packed:
 def multiply(x: Tensor, packed: Packed) -> Tensor:
     """The map of each row of ``x``, float32 (…, k), C-contiguous on the CPU; float32 (…, n). O(rows·k·n).
 
-    Rows that are not finite give rows that are not.
+    Rows that are not finite give rows that are not. ``MemoryError`` where a thread gets none to work in.
     """
     n, k, steps, *_ = packed.constants
     out = torch.empty((*x.shape[:-1], n), dtype=torch.float32)
     m = x.numel() // k
     threads = min(torch.get_num_threads(), 1 + m * n * steps * 4 // _MULTIPLIED)
     block = max(1, min(_ROWS, -(-m // threads)))
-    job = _Job(0, m, block, x.data_ptr(), out.data_ptr(), *packed.constants)
+    job = _Job(0, 0, m, block, x.data_ptr(), out.data_ptr(), *packed.constants)
     run_compiled(_task().address, job, threads)
+    if job[_FIELDS.index("done")] < -(-m // block):  # compiled code has nobody to raise its errors to
+        raise MemoryError(f"no memory to multiply rows of {k} by {n} outputs in")
     return out
 
 
@@ -142,7 +144,7 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
 
 
 _FIELDS = (  # of what the threads share, integers and addresses
-    "taken", "rows", "block", "x", "out", "outputs", "inputs", "steps", "group", "top",
+    "taken", "done", "rows", "block", "x", "out", "outputs", "inputs", "steps", "group", "top",
     "panels", "centre", "stretch", "start", "scale", "sums", "bias",
 )  # fmt: skip
 _Job = ctypes.c_int64 * len(_FIELDS)
@@ -173,6 +175,7 @@ def _multiply(at):
         multiply_rows(
             0, count, job.group, levels, job.panels, job.steps, start, exact, part, step, scale, low, sums, bias
         )  # fmt: skip
+        take_ticket(address_of(at) + 8)  # one more is done
         memory[0] = 0  # used once more, or numba would free it before the calls above have used it
 
 

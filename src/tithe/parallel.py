@@ -68,13 +68,12 @@ def run_compiled(function: int, job: ctypes.Array[Any], threads: int) -> None:
     The GIL is released.
     """
     compiled = _Region(function)
-    parallel = _gomp() if threads > 1 else None
-    if threads <= 1:
+    if threads == 1:
         compiled(job)
-    elif parallel is None:
-        run_parts(lambda _: compiled(job), threads)
-    else:
+    elif (parallel := _gomp()) is not None:
         parallel(compiled, job, threads, 0)
+    else:
+        run_parts(lambda _: compiled(job), threads)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from tithe.calibration import outputs
 from tithe.errors import InvalidDTypeError, InvalidStateError, ModelFileError
 from tithe.product import load_converted, save_converted
 from tithe.product.conversion.layers import attach, converted_layers
-from tithe.product.conversion.ways import Cast, LowRank
+from tithe.product.conversion.ways import Cast, LowRank, Tf32
 
 
 def run(model: nn.Module, inputs: object) -> Tensor:
@@ -51,6 +51,18 @@ def test_loaded_models_are_those_that_were_saved(kind: str, tmp_path: Path) -> N
     for name, x in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], x)
     assert torch.equal(run(tithe.restore(other), inputs), run(tithe.restore(model), inputs))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_weights_that_are_used_as_they_are_come_from_the_file_once(tmp_path: Path, memory_format: object) -> None:
+    x = torch.randn(2, 3, 6, 6)
+    model, other = (nn.Sequential(nn.Conv2d(3, 5, 3)).to(memory_format=memory_format).eval() for _ in range(2))
+    attach(model[0], Tf32(model[0].weight.detach(), model[0].bias.detach()))
+    path = save_converted(model, tmp_path / "model.safetensors")
+    assert sum(tensor.numel() for tensor in safetensors.torch.load_file(path).values()) < 1.1 * model[0].weight.numel()
+    load_converted(other, path)
+    assert other[0].conversion.way.weight.data_ptr() == other[0].weight.data_ptr()
+    assert torch.equal(run(other, x), run(model, x))
 
 
 def test_every_way_is_kept(tmp_path: Path) -> None:

@@ -105,26 +105,33 @@ def _convert(name: str, layer: Layer, learned: Tensor, given: Tensor, tol: float
     used: Way | None = None
     bound, seconds, least, share = Bound.exact(), (plain_seconds(layer, given),) * 2, 0, 1.0
     for rivals in _ways(layer, learned, tol, tried):
-        raced: list[tuple[Comparison, Way, Bound]] = []
-        for way in rivals:
-            error = error_bound(way, layer, x)
-            if error.upper <= tol:
-                raced.append((race(way, layer, given), way, error))
-            else:
-                tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
-        raced.sort(key=lambda entry: entry[0].ratio)
-        if raced and raced[0][0].high < 1:
-            found, used, bound = raced.pop(0)
+        raced = _raced(rivals, layer, x, given, tol, tried)
+        if raced and raced[0][1].high < 1:
+            used, found, bound = raced.pop(0)
             seconds, share, least = found.seconds[::-1], used.share(), fewest_rows(used, layer, x)
             attach(layer, used, least)
-        tried += [Attempt(way.name, f"takes {lost.ratio:.0%} of the plain time", e.upper) for lost, way, e in raced]
-        if used is not None or any(way.share() == 1.0 for _, way, _ in raced):
+        tried += [Attempt(way.name, f"takes {lost.ratio:.0%} of the plain time", e.upper) for way, lost, e in raced]
+        if used is not None or any(way.share() == 1.0 for way, _, _ in raced):
             break  # those that follow are slower still
     kind = "Conv2d" if isinstance(layer, nn.Conv2d) else "Linear"
     rows, (n, k) = as_rows(layer, given).shape[0], matrix(layer).shape
     return LayerReport(
         name, kind, k, n, rows, "plain" if used is None else used.name, bound, seconds, share, least, tuple(tried)
     )
+
+
+def _raced(
+    rivals: Iterable[Way], layer: Layer, x: Tensor, given: Tensor, tol: float, tried: list[Attempt]
+) -> list[tuple[Way, Comparison, Bound]]:
+    """Those of the rivals that keep ``tol`` on the rows ``x``, the quickest first; ``tried`` is told of the others."""
+    raced = []
+    for way in rivals:
+        error = error_bound(way, layer, x)
+        if error.upper <= tol:
+            raced.append((way, race(way, layer, given), error))
+        else:
+            tried.append(Attempt(way.name, f"error {error.upper:.2%} is above tol", _finite(error.upper)))
+    return sorted(raced, key=lambda entry: entry[1].ratio)
 
 
 def _ways(layer: Layer, learned: Tensor, tol: float, tried: list[Attempt]) -> Iterator[tuple[Way, ...]]:

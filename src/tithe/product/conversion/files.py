@@ -23,7 +23,7 @@ from tithe.errors import InvalidDTypeError, InvalidStateError, ModelFileError
 from tithe.files import write_atomically
 from tithe.machine import describe
 from tithe.product.conversion.layers import Conversion, Place, adopt, converted_layers, place_of
-from tithe.product.conversion.rows import Layer, matrix, why_not
+from tithe.product.conversion.rows import Layer, why_not
 from tithe.product.conversion.ways import from_tensors
 
 __all__ = ["load_converted", "save_converted"]
@@ -135,7 +135,7 @@ def _conversion(name: str, layer: Any, told: Mapping[str, Any], tensors: dict[st
     place = Place(*told["place"])
     if _kind(place.device) == device.type:
         place = place._replace(device=str(device))
-    return Conversion(from_tensors(parts, *matrix(layer).shape), place, int(told["rows"]), str(told["print"]))
+    return Conversion(from_tensors(parts, layer.weight.detach()), place, int(told["rows"]), str(told["print"]))
 
 
 def _need_same(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

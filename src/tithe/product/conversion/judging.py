@@ -78,7 +78,8 @@ def race(way: Way, layer: Layer, given: Tensor) -> Comparison:
     attach(converted, way)
     calls = partial(converted, given), partial(layer, given)
     found = paired(*calls, _PAIRS, device=given.device)
-    return found if not found.low < 1 <= found.high else paired(*calls, 4 * _PAIRS, device=given.device)
+    undecided = found.low < 1 <= found.high
+    return paired(*calls, 4 * _PAIRS, device=given.device) if undecided else found
 
 
 def fewest_rows(way: Way, layer: Layer, x: Tensor) -> int:

@@ -136,7 +136,12 @@ class Cast:
 
 @dataclass
 class Tf32:
-    """Weights and activations of float32 whose last 13 bits the tensor cores of CUDA devices leave out."""
+    """Weights and activations of float32 whose last 13 bits the tensor cores of CUDA devices leave out.
+
+    Attributes:
+        weight: (n, …), k entries for each output; the layer's own memory, which may be filled later.
+        bias: (n,).
+    """
 
     weight: Tensor
     bias: Tensor
@@ -149,42 +154,42 @@ class Tf32:
     def __call__(self, x: Tensor) -> Tensor:
         """The product and the bias in one go."""
         with tf32_allowed():
-            return functional.linear(x, self.weight, self.bias)
+            return functional.linear(x, self.weight.flatten(1), self.bias)
 
     def share(self) -> float:
         """All of them."""
         return 1.0
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weight and bias."""
-        return {"weight": self.weight, "bias": self.bias}
+        """The bias alone: the weight is the layer's own."""
+        return {"bias": self.bias}
 
 
-def from_tensors(tensors: Mapping[str, Tensor], outputs: int, inputs: int) -> Way:
-    """The way whose ``tensors`` these are, for a layer of such weights; ``ValueError`` if they are none.
+def from_tensors(tensors: Mapping[str, Tensor], weight: Tensor) -> Way:
+    """The way whose ``tensors`` these are, for a layer with this weight, (n, …); ``ValueError`` if they are none.
 
     >>> way = LowRank(torch.ones(1, 2), torch.ones(3, 1), torch.zeros(3))
-    >>> from_tensors(way.tensors(), 3, 2).name
+    >>> from_tensors(way.tensors(), torch.ones(3, 2)).name
     'low_rank(1)'
     """
     rank = len(tensors["inner"]) if "inner" in tensors else 0
-    sizes = {"n": outputs, "k": inputs, "r": rank}
+    sizes = {"n": len(weight), "k": weight[0].numel(), "r": rank}
     for name, x in tensors.items():
         shape, kinds = _PARTS[name]
         if tuple(x.shape) != tuple(sizes[s] for s in shape) or x.dtype not in kinds:
-            raise ValueError(f"{name} of a way is {x.dtype} {tuple(x.shape)}, not for {outputs} × {inputs} weights")
+            raise ValueError(f"{name} of a way is {x.dtype} {tuple(x.shape)}, not for {tuple(weight.shape)} weights")
     if "values" in tensors:
         return Int8(Rounded(**{**tensors, **{name: int(tensors[name]) for name in ("group", "top")}}))  # type: ignore[arg-type]
     if "inner" in tensors:
         return LowRank(**tensors)
-    return Tf32(**tensors) if tensors["weight"].dtype == torch.float32 else Cast(**tensors)
+    return Cast(**tensors) if "weight" in tensors else Tf32(weight, **tensors)
 
 
 _FLOAT = (torch.float32,)
 _PARTS = {  # shapes and types of what ways consist of: kernels read as much memory as these say
     "values": ("nk", (torch.int8,)), "scale": ("n", _FLOAT), "centre": ("k", _FLOAT), "stretch": ("k", _FLOAT),
     "group": ("", (torch.int64,)), "top": ("", (torch.int64,)), "bias": ("n", _FLOAT), "inner": ("rk", _FLOAT),
-    "outer": ("nr", _FLOAT), "weight": ("nk", (torch.float16, torch.bfloat16, torch.float32)),
+    "outer": ("nr", _FLOAT), "weight": ("nk", (torch.float16, torch.bfloat16)),
 }  # fmt: skip
 
 

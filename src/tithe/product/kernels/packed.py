@@ -31,6 +31,12 @@ __all__ = ["TOPS", "Packed", "Rounded", "groups", "multiply", "multiply_anywhere
 TOPS = {8: 170, 4: 200, 2: 225, 1: 255}  # of activations, by group: fewer levels leave finer ones to the weights
 _ROWS = 256  # of activations that share a reading of the weights
 _MULTIPLIED = 1 << 22  # multiply–adds that a thread is worth starting for
+_FIELDS = (  # of what the threads share, integers and addresses
+    "taken", "done", "rows", "block", "x", "out", "outputs", "inputs", "steps", "group", "top",
+    "panels", "centre", "stretch", "start", "scale", "sums", "bias",
+)  # fmt: skip
+_DONE = _FIELDS.index("done")
+_Job = ctypes.c_int64 * len(_FIELDS)
 
 
 class Rounded(NamedTuple):
@@ -59,7 +65,7 @@ class Packed(NamedTuple):
     """A ``Rounded`` map in the order in which the kernel reads it; what belongs to outputs fills whole panels."""
 
     arrays: tuple[NDArray[Any], ...]  # held for their addresses
-    constants: tuple[int, ...]  # of ``_FIELDS``
+    constants: tuple[int, ...]  # of ``_FIELDS``, from "outputs" on
 
 
 def groups() -> tuple[int, ...]:
@@ -107,7 +113,7 @@ def multiply(x: Tensor, packed: Packed) -> Tensor:
     block = max(1, min(_ROWS, -(-m // threads)))
     job = _Job(0, 0, m, block, x.data_ptr(), out.data_ptr(), *packed.constants)
     run_compiled(_task().address, job, threads)
-    if job[_FIELDS.index("done")] < -(-m // block):  # compiled code has nobody to raise its errors to
+    if job[_DONE] < -(-m // block):  # compiled code has nobody to raise its errors to
         raise MemoryError(f"no memory to multiply rows of {k} by {n} outputs in")
     return out
 
@@ -143,13 +149,6 @@ def _levels(x: Tensor, centre: Tensor, stretch: Tensor, top: int) -> tuple[Tenso
     return ((y - low[:, None]) * inverse[:, None]).round_().sub_(128).to(torch.int8), step, low
 
 
-_FIELDS = (  # of what the threads share, integers and addresses
-    "taken", "done", "rows", "block", "x", "out", "outputs", "inputs", "steps", "group", "top",
-    "panels", "centre", "stretch", "start", "scale", "sums", "bias",
-)  # fmt: skip
-_Job = ctypes.c_int64 * len(_FIELDS)
-
-
 def _multiply(at):
     """Blocks of rows, for as long as there are any that no other thread has taken; ``at`` points to the job."""
     job = numba.carray(at, 1)[0]
@@ -175,7 +174,7 @@ def _multiply(at):
         multiply_rows(
             0, count, job.group, levels, job.panels, job.steps, start, exact, part, step, scale, low, sums, bias
         )  # fmt: skip
-        take_ticket(address_of(at) + 8)  # one more is done
+        take_ticket(address_of(at) + 8 * _DONE)  # one more is done
         memory[0] = 0  # used once more, or numba would free it before the calls above have used it
 
 

@@ -397,9 +397,9 @@ def test_models_on_several_devices() -> None:
 @pytest.mark.gpu
 def test_ways_on_a_gpu_come_back_from_files(tmp_path: Path) -> None:
     x = torch.randn(2048, 256, device="cuda")
-    for way in ways_for(torch.randn(256, 256, device="cuda"), torch.randn(256, device="cuda"), x, 0.05):
-        model = nn.Sequential(nn.Linear(256, 256)).cuda().eval()
-        attach(model[0], way)
+    model = nn.Sequential(nn.Linear(256, 256)).cuda().eval()
+    for way in ways_for(model[0].weight.detach(), model[0].bias.detach(), x, 0.05):
+        attach(tithe.restore(model)[0], way)
         save_converted(model, tmp_path / "model.safetensors")
         loaded = load_converted(nn.Sequential(nn.Linear(256, 256)).cuda().eval(), tmp_path / "model.safetensors")
         assert loaded[0].conversion.way.name == way.name
